@@ -1,0 +1,220 @@
+"""The HTTP endpoints of the job service, as a router for any FastAPI application.
+
+    from async_jobs import create_jobs_router
+    app.include_router(create_jobs_router(job_service_factory=..., expected_auth_token=...))
+
+The endpoints only translate: shapes in, one call to the JobService, a shape out.
+Every rule about jobs is the service's, and every refusal is worded in
+`problems`. Nothing is installed on the application, and no connection is kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from difflib import get_close_matches
+from enum import Enum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi.params import Depends as Dependency
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+
+from async_jobs.api.auth import Gate, gate_for
+from async_jobs.api.problems import Refusal
+from async_jobs.api.route import route_class
+from async_jobs.core.acceptance import NAME_PATTERN
+from async_jobs.models import Enqueued, Job, JobStatus
+from async_jobs.schemas import (
+    EnqueueManyRequest,
+    EnqueueManyResponse,
+    EnqueueRequest,
+    EnqueueResponse,
+    JobId,
+    JobListView,
+    JobView,
+    ProblemView,
+)
+from async_jobs.service import MOST_PER_PAGE, JobService
+
+JobServiceFactory = Callable[[], JobService | Awaitable[JobService]]
+
+MAX_REQUEST_BYTES = 1024 * 1024
+_BATCH_FACTOR = 4
+_FILTERS = ("tenant_id", "use_case", "status", "limit", "cursor")
+_REFUSALS = {
+    401: "The token is missing or wrong.",
+    404: "There is no such job.",
+    408: "The content did not arrive in time.",
+    409: "What is stored does not allow it.",
+    413: "The request or its payload is too large.",
+    415: "The content is not application/json.",
+    422: "Something in the request cannot be accepted.",
+    429: "The tenant's quota is used up; see Retry-After.",
+    503: "The database does not answer; see Retry-After.",
+}
+
+Name = Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$")]
+
+
+def create_jobs_router(
+    job_service_factory: JobServiceFactory,
+    require_auth_token: bool = True,
+    expected_auth_token: str | Sequence[str] | None = None,
+    *,
+    prefix: str = "/jobs",
+    tags: Sequence[str | Enum] = ("jobs",),
+    dependencies: Sequence[Dependency] = (),
+    max_request_bytes: int = MAX_REQUEST_BYTES,
+) -> APIRouter:
+    """The router with every endpoint of the job service.
+
+    *job_service_factory* is called for each request; it may be async. With two tokens in
+    *expected_auth_token* both are valid: add the new one, change the callers, drop the old one.
+    *dependencies* run after the token was checked. *max_request_bytes* bounds what is read of
+    one request, four times as much for enqueue-many; raise it together with
+    ASYNC_JOBS_MAX_PAYLOAD_BYTES.
+
+    Raises ConfigError if a token is required and none, or a blank one, is expected.
+    """
+    gate = gate_for(expected_auth_token) if require_auth_token else None
+    shown = [] if gate is None else [Security(HTTPBearer(auto_error=False))]
+    router = APIRouter(prefix=prefix, tags=list(tags), dependencies=[*shown, *dependencies])
+    endpoints = _Endpoints(job_service_factory)
+    _add_enqueue(router, endpoints, gate, max_request_bytes)
+    _add_others(router, endpoints, route_class(gate, max_request_bytes))
+    return router
+
+
+def _add_enqueue(
+    router: APIRouter, endpoints: _Endpoints, gate: Gate | None, most_bytes: int
+) -> None:
+    for path, endpoint, shape, factor in (
+        ("/enqueue", endpoints.enqueue, EnqueueResponse, 1),
+        ("/enqueue-many", endpoints.enqueue_many, EnqueueManyResponse, _BATCH_FACTOR),
+    ):
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            status_code=201,
+            response_model=shape,
+            responses={
+                200: {"model": shape, "description": "Unfinished jobs with these keys exist."},
+                **_refusals(408, 409, 413, 415, 429),
+            },
+            route_class_override=route_class(gate, factor * most_bytes),
+        )
+
+
+def _add_others(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]) -> None:
+    for path in ("/", "") if router.prefix else ("/",):
+        router.add_api_route(
+            path,
+            endpoints.list_jobs,
+            methods=["GET"],
+            response_model=JobListView,
+            responses=_refusals(),
+            dependencies=[Depends(refuse_doubtful_filters)],
+            include_in_schema=path == "/",
+            route_class_override=route,
+        )
+    for path, endpoint, method, statuses in (
+        ("/{job_id}", endpoints.get_job, "GET", (404,)),
+        ("/{job_id}/cancel", endpoints.cancel, "POST", (404, 409)),
+        ("/{job_id}/requeue", endpoints.requeue, "POST", (404, 409)),
+    ):
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            response_model=JobView,
+            responses=_refusals(*statuses),
+            route_class_override=route,
+        )
+
+
+class _Endpoints:
+    """One method for each endpoint; their first lines are the texts of the OpenAPI document."""
+
+    def __init__(self, job_service_factory: JobServiceFactory) -> None:
+        self._factory = job_service_factory
+
+    async def enqueue(self, job: EnqueueRequest) -> Response:
+        """Enqueue one job: 201, or 200 if an unfinished job has its dedupe_key already."""
+        service = await self._service()
+        enqueued = await service.enqueue(job.to_new_job())
+        return _json(_response(enqueued), 200 if enqueued.deduplicated else 201)
+
+    async def enqueue_many(self, batch: EnqueueManyRequest) -> Response:
+        """Enqueue up to 1,000 jobs, all or none: 201, or 200 if none of them is new."""
+        service = await self._service()
+        stored = await service.enqueue_many([job.to_new_job() for job in batch.jobs])
+        answer = EnqueueManyResponse(jobs=[_response(enqueued) for enqueued in stored])
+        return _json(answer, 200 if all(each.deduplicated for each in stored) else 201)
+
+    async def list_jobs(
+        self,
+        tenant_id: Name = None,
+        use_case: Name = None,
+        status: JobStatus | None = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_PER_PAGE)] = 100,
+        cursor: JobId | None = None,
+    ) -> Response:
+        """List jobs, newest first; `next_cursor` of one page is the `cursor` of the next."""
+        service = await self._service()
+        page = await service.list(
+            tenant_id=tenant_id, use_case=use_case, status=status, limit=limit, cursor=cursor
+        )
+        return _json(JobListView.model_validate(page))
+
+    async def get_job(self, job_id: JobId) -> Response:
+        """Get one job, whole."""
+        return _job(await (await self._service()).get(job_id))
+
+    async def cancel(self, job_id: JobId) -> Response:
+        """Cancel a pending job at once; ask a running one to end at its next heartbeat."""
+        return _job(await (await self._service()).cancel(job_id))
+
+    async def requeue(self, job_id: JobId) -> Response:
+        """Put a finished job back, due now, with three fresh attempts."""
+        return _job(await (await self._service()).requeue(job_id))
+
+    async def _service(self) -> JobService:
+        made = self._factory()
+        return await made if inspect.isawaitable(made) else made
+
+
+def refuse_doubtful_filters(request: Request) -> None:
+    """Raise Refusal for a filter given twice or misspelt: it would list the wrong jobs."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in sorted(set(given)):
+        if name in _FILTERS and given.count(name) > 1:
+            raise Refusal(422, ["query", name], "given_twice", "may be given once")
+        meant = get_close_matches(name[:40], _FILTERS, n=1, cutoff=0.7)
+        if name not in _FILTERS and meant:
+            reason = f"is not a known filter; did you mean {meant[0]}?"
+            raise Refusal(422, ["query", name], "unknown_field", reason)
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems an endpoint may answer, for the OpenAPI document."""
+    return {
+        status: {"model": ProblemView, "description": _REFUSALS[status]}
+        for status in sorted({401, 422, 503, *statuses})
+    }
+
+
+def _response(enqueued: Enqueued) -> EnqueueResponse:
+    return EnqueueResponse(job_id=enqueued.job_id, deduplicated=enqueued.deduplicated)
+
+
+def _job(job: Job) -> Response:
+    return _json(JobView.model_validate(job))
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    """Written by the shape itself: FastAPI would check every job of a list a second time."""
+    return Response(answer.model_dump_json(), status, media_type="application/json")

@@ -1,0 +1,222 @@
+"""The only place that builds objects from a configuration.
+
+Commands and tests call these; nothing below this file knows the configuration
+as a whole. SQS is imported only where a use case has an SQS queue.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg_pool import AsyncConnectionPool
+
+from async_jobs.config import AsyncJobsConfig, UseCaseConfig
+from async_jobs.registry import JobRegistry
+from async_jobs.scheduler.dispatch import Dispatcher
+from async_jobs.scheduler.loop import Scheduler
+from async_jobs.service import JobService
+from async_jobs.store.hints import HintListener
+from async_jobs.store.jobs import JobStore
+from async_jobs.store.lease_keeper import LeaseKeeper
+from async_jobs.telemetry.bus import Bus
+from async_jobs.transport.ports import Receiver, Sender
+from async_jobs.transport.postgres import PostgresReceiver, PostgresSender
+from async_jobs.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from async_jobs.transport.sqs import SqsClient
+
+Pool = AsyncConnectionPool[Any]
+
+
+def create_pool(
+    config: AsyncJobsConfig, *, application_name: str = "async-jobs", max_size: int | None = None
+) -> Pool:
+    """A connection pool for *config*, not yet open: `async with pool:` opens and closes it."""
+    return AsyncConnectionPool(
+        config.db_dsn,
+        min_size=1,
+        max_size=max_size or config.db_pool_max_size,
+        open=False,
+        kwargs={
+            "autocommit": True,
+            "application_name": application_name,
+            "connect_timeout": 5,
+            "prepare_threshold": config.prepare_threshold,
+        },
+    )
+
+
+def process_name(role: str) -> str:
+    """A name that no other process ever has: a restarted one must not look like its predecessor."""
+    return f"{role}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SqsClients:
+    """Makes one SQS client per endpoint, when first asked, and closes them all."""
+
+    made: dict[str, SqsClient]
+
+    def client_for(self, queue_url: str) -> SqsClient:
+        from async_jobs.transport.sqs import SqsClient
+
+        place = queue_url.rpartition("/")[0]
+        if place not in self.made:
+            self.made[place] = SqsClient(queue_url)
+        return self.made[place]
+
+    def close(self) -> None:
+        for client in self.made.values():
+            client.close()
+
+
+def build_scheduler(
+    config: AsyncJobsConfig, store: JobStore, clients: SqsClients, *, bus: Bus
+) -> Scheduler:
+    """A scheduler for every configured use case."""
+    dispatchers = [
+        Dispatcher(
+            store,
+            _sender(use_case, clients),
+            use_case,
+            quotas=config.per_tenant_quotas,
+            dispatch_lease_seconds=config.dispatch_lease_seconds,
+            bus=bus,
+        )
+        for use_case in config.use_cases.values()
+    ]
+    return Scheduler(
+        store,
+        dispatchers,
+        interval_seconds=config.scheduler_interval_seconds,
+        retention_seconds=config.retention_seconds,
+        bus=bus,
+    )
+
+
+def build_worker(
+    name: str,
+    config: AsyncJobsConfig,
+    store: JobStore,
+    registry: JobRegistry,
+    receivers: Sequence[Receiver],
+    *,
+    bus: Bus,
+) -> Worker:
+    """A worker that takes jobs from *receivers*."""
+    return Worker(
+        name,
+        store,
+        LeaseKeeper(
+            config.db_dsn,
+            application_name=name,
+            timeout_seconds=max(1.0, config.lease_duration_seconds / 5),
+            prepare_threshold=config.prepare_threshold,
+        ),
+        receivers,
+        registry,
+        concurrency=config.worker_concurrency,
+        lease_seconds=config.lease_duration_seconds,
+        heartbeat_interval_seconds=config.heartbeat_interval_seconds,
+        enqueuer=JobService(config, store, bus=bus).enqueue,
+        bus=bus,
+    )
+
+
+def build_receivers(
+    name: str,
+    config: AsyncJobsConfig,
+    store: JobStore,
+    queues: Sequence[str],
+    clients: SqsClients,
+    *,
+    bus: Bus,
+) -> list[Receiver]:
+    """One receiver for each SQS queue, and one for all queues that live in PostgreSQL.
+
+    *queues* are queue URLs, queue names or use case names; none means all configured ones.
+    """
+    wanted = [_place(config, queue) for queue in queues or config.use_cases]
+    urls = dict.fromkeys(url for url, _ in wanted if url)
+    receivers: list[Receiver] = [
+        _sqs_receiver(name, config, store, url, clients, bus) for url in urls
+    ]
+    if tables := list(dict.fromkeys(queue for url, queue in wanted if not url)):
+        receivers.append(
+            PostgresReceiver(
+                store,
+                tables,
+                worker=name,
+                lease_seconds=config.lease_duration_seconds,
+                poll_interval_seconds=config.worker_poll_interval_seconds,
+            )
+        )
+    return receivers
+
+
+def build_due_listener(name: str, config: AsyncJobsConfig, scheduler: Scheduler) -> HintListener:
+    """Wakes *scheduler* when producers hint."""
+
+    def on_hint(topic: str) -> None:
+        scheduler.hint(topic) if topic else scheduler.look_again()
+
+    return HintListener(
+        config.db_dsn,
+        "async_jobs_due",
+        on_hint,
+        application_name=name,
+        on_connect=scheduler.look_again,
+    )
+
+
+def build_leased_listener(
+    name: str, config: AsyncJobsConfig, receivers: Sequence[Receiver]
+) -> HintListener | None:
+    """Wakes receivers that take jobs from the table; None if there are none."""
+    rings: list[Callable[[str], None]] = [
+        one.ring for one in receivers if isinstance(one, PostgresReceiver)
+    ]
+    if not rings:
+        return None
+    return HintListener(config.db_dsn, "async_jobs_leased", rings[0], application_name=name)
+
+
+def _sender(use_case: UseCaseConfig, clients: SqsClients) -> Sender:
+    if use_case.sqs_queue_url is None:
+        return PostgresSender()
+    from async_jobs.transport.sqs import SqsSender
+
+    return SqsSender(clients.client_for(use_case.sqs_queue_url), use_case.sqs_queue_url)
+
+
+def _sqs_receiver(
+    name: str, config: AsyncJobsConfig, store: JobStore, url: str, clients: SqsClients, bus: Bus
+) -> Receiver:
+    from async_jobs.transport.sqs import SqsReceiver
+
+    return SqsReceiver(
+        clients.client_for(url),
+        url,
+        store,
+        worker=name,
+        lease_seconds=config.lease_duration_seconds,
+        long_poll_seconds=config.worker_long_poll_seconds,
+        visibility_timeout_seconds=config.worker_visibility_timeout_seconds,
+        bus=bus,
+    )
+
+
+def _place(config: AsyncJobsConfig, queue: str) -> tuple[str | None, str]:
+    """Where the jobs of *queue* come from: an SQS URL, or PostgreSQL under the queue's name."""
+    if "://" in queue:
+        return queue, queue
+    by_queue = {use_case.queue: use_case for use_case in config.use_cases.values()}
+    use_case = by_queue.get(queue) or config.use_case(queue)
+    # A name that this process does not know may be another process's queue in PostgreSQL.
+    return (use_case.sqs_queue_url, use_case.queue) if use_case else (None, queue)

@@ -1,0 +1,163 @@
+"""`async-jobs api`: serves the HTTP API as a process of its own.
+
+Applications that have a FastAPI application include the router instead. Other
+servers than the built-in one take `async_jobs.cli.api:create_app` as a factory.
+Without a token it starts only on this machine's own addresses, and only if told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from socket import AF_INET, AF_INET6, create_server, socket
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from async_jobs.cli.command import run_command
+from async_jobs.runtime.signals import exit_on_term
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from async_jobs.config import AsyncJobsConfig
+    from async_jobs.service import JobService
+
+
+def create_app(config: AsyncJobsConfig | None = None) -> FastAPI:
+    """The whole application; its lifespan opens the pool and checks the schema.
+
+    Raises ConfigError without ASYNC_JOBS_ENQUEUE_AUTH_TOKEN.
+    """
+    from async_jobs.assembly import process_name
+    from async_jobs.cli.process import opened
+    from async_jobs.config import AsyncJobsConfig
+    from async_jobs.service import JobService
+
+    settings = config or AsyncJobsConfig.from_env()
+    services: list[JobService] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        name = process_name("async-jobs-api")
+        connections = settings.db_pool_max_size
+        async with opened(settings, name=name, init_db=False, connections=connections) as (
+            store,
+            _,
+        ):
+            services[:] = [JobService(settings, store)]
+            yield
+
+    build_app, _ = _web_stack()
+    return build_app(
+        lambda: services[0],
+        require_auth_token=True,
+        expected_auth_token=settings.enqueue_auth_token,
+        max_payload_bytes=settings.max_payload_bytes,
+        lifespan=lifespan,
+    )
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    init_db: Annotated[
+        bool, typer.Option("--init-db", help="Create or update the schema.")
+    ] = False,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Ask for no token; on this machine only.")
+    ] = False,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> None:
+    """Serve the HTTP API. The token is ASYNC_JOBS_ENQUEUE_AUTH_TOKEN."""
+    from async_jobs.cli.process import run_process
+
+    run_process(lambda: _run(host, port, init_db, no_auth, log_level))
+
+
+async def _run(host: str, port: int, init_db: bool, no_auth: bool, log_level: str | None) -> None:
+    from async_jobs.assembly import process_name
+    from async_jobs.cli.process import opened, read_config
+    from async_jobs.service import JobService
+    from async_jobs.telemetry.events import ProcessStarted, ProcessStopped
+
+    config, bus = read_config(log_level)
+    check_access(config.enqueue_auth_token, host=host, no_auth=no_auth)
+    build_app, serve = _web_stack()
+    name = process_name("async-jobs-api")
+    async with opened(config, name=name, init_db=init_db, connections=config.db_pool_max_size) as (
+        store,
+        _,
+    ):
+        service = JobService(config, store, bus=bus)
+        app = build_app(
+            lambda: service,
+            require_auth_token=not no_auth,
+            expected_auth_token=config.enqueue_auth_token,
+            max_payload_bytes=config.max_payload_bytes,
+        )
+        with listening_on(host, port) as listener:
+            place = f"http://{host}:{listener.getsockname()[1]}"
+            bus.emit(ProcessStarted(role="api", name=name, detail=place))
+            try:
+                await serve(app, listener, log_level=log_level or config.log_level)
+            finally:
+                bus.emit(ProcessStopped(role="api", name=name))
+
+
+def check_access(token: str | None, *, host: str, no_auth: bool) -> None:
+    """Raise ConfigError unless there is a token, or none is needed on this machine's own host."""
+    from async_jobs.config import is_loopback
+    from async_jobs.errors import ConfigError
+
+    if no_auth and not is_loopback(host):
+        raise ConfigError(
+            [
+                "--no-auth: would let everybody who reaches this host enqueue jobs; leave it out "
+                "and set ASYNC_JOBS_ENQUEUE_AUTH_TOKEN, or listen on --host 127.0.0.1"
+            ]
+        )
+    if not no_auth and not (token or "").strip():
+        raise ConfigError(
+            [
+                "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN: is not set; set it to a long random text that "
+                "callers will send, or try the API on this machine with --no-auth"
+            ]
+        )
+
+
+def listening_on(host: str, port: int) -> socket:
+    """A socket that accepts connections from now on; raises ConfigError if it cannot."""
+    from async_jobs.errors import ConfigError
+
+    family = AF_INET6 if ":" in host else AF_INET
+    try:
+        return create_server((host, port), family=family, backlog=2_048)
+    except OSError as error:
+        raise ConfigError(
+            [f"--host and --port: {error.strerror}; choose another --port, or 0 for a free one"]
+        ) from error
+
+
+def _web_stack() -> tuple[Callable[..., FastAPI], Callable[..., Awaitable[None]]]:
+    from async_jobs.errors import ConfigError
+
+    try:
+        from async_jobs.api.app import build_app, serve
+    except ModuleNotFoundError as error:
+        if error.name != "uvicorn":
+            raise
+        raise ConfigError(
+            ['uvicorn is not installed; install it with: pip install "async-jobs[server]"']
+        ) from error
+    return build_app, serve
+
+
+def main() -> None:
+    """The console script."""
+    exit_on_term()
+    run_command(api)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`async-jobs`: every command of the library under one name.
+
+A command's module is imported when the command is called, so that the help is
+quick and a scheduler's process never loads what only the API needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import typer
+
+from async_jobs.cli.command import new_app, run_command
+from async_jobs.runtime.signals import exit_on_term
+
+# The function of this name in the module `cli.<name>` is the command.
+COMMANDS = {
+    "dev": "Run the whole system on this machine.",
+    "scheduler": "Lease due jobs and send them on their way.",
+    "worker": "Run handlers for the jobs of one or more queues.",
+    "api": "Serve the HTTP API.",
+    "migrate": "Create or update the database's schema.",
+    "config": "Print the effective settings and where each comes from.",
+}
+
+app = new_app("Background jobs with a deadline, on PostgreSQL and SQS.")
+
+
+def _add(name: str, summary: str) -> None:
+    @app.command(
+        name,
+        help=summary,
+        add_help_option=False,  # the command itself knows its options
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def call(context: typer.Context) -> None:
+        function = getattr(import_module(f"async_jobs.cli.{name}"), name)
+        run_command(function, f"async-jobs {name}", context.args)
+
+
+for _name, _summary in COMMANDS.items():
+    _add(_name, _summary)
+
+
+def main() -> None:
+    """The console script."""
+    exit_on_term()
+    app()
+
+
+if __name__ == "__main__":
+    main()

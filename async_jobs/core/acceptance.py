@@ -1,0 +1,218 @@
+"""Whether a job can be accepted: one check, used by the service, the API and the client.
+
+Pure. A refusal is an InvalidJob that names the field and a code, says what is
+needed, and never repeats the value. The limits come from what PostgreSQL and
+other languages can hold (jsonb has no NUL, no lone surrogates, no NaN) and from
+what keeps a queue healthy (payloads are references, not files).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from async_jobs.core.backoff import read_policy
+from async_jobs.errors import InvalidJob
+from async_jobs.models import AcceptedJob, NewJob
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_DEPTH = 100
+MAX_ATTEMPTS = 1_000
+MAX_PRIORITY = 32_767
+TEN_YEARS_SECONDS = 10 * 366 * 86_400.0
+EARLIEST_RUN_AT = datetime(1970, 1, 1, tzinfo=UTC)
+
+NAME_PATTERN = r"[A-Za-z0-9._:@/-]{1,128}"
+
+_NAME = re.compile(NAME_PATTERN)
+_LONG_NUMBER = re.compile(r"\d{19}")
+_INT64 = range(-(2**63), 2**63)
+
+
+def accept(
+    new: NewJob,
+    *,
+    job_id: UUID,
+    queue: str,
+    default_tolerance_seconds: float,
+    now: datetime,
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+) -> AcceptedJob:
+    """The job as the store may write it; raises InvalidJob for the first field that cannot be."""
+    tolerance = new.delay_tolerance_seconds
+    return AcceptedJob(
+        id=job_id,
+        tenant_id=_name("tenant_id", new.tenant_id),
+        use_case=_name("use_case", new.use_case),
+        type=_name("type", new.type),
+        queue=queue,
+        payload_json=encode_payload(new.payload, max_payload_bytes),
+        run_at=_run_at(new.run_at, now),
+        delay_tolerance_seconds=(
+            default_tolerance_seconds if tolerance is None else _tolerance(tolerance)
+        ),
+        max_attempts=_integer("max_attempts", new.max_attempts, 1, MAX_ATTEMPTS),
+        backoff_json=_backoff(new),
+        dedupe_key=None if new.dedupe_key is None else _dedupe_key(new.dedupe_key),
+        priority=_integer("priority", new.priority, -MAX_PRIORITY, MAX_PRIORITY),
+    )
+
+
+def encode_payload(payload: object, max_bytes: int = MAX_PAYLOAD_BYTES) -> str:
+    """The payload as JSON text that PostgreSQL's jsonb and any reader can hold."""
+    if not isinstance(payload, Mapping):
+        raise InvalidJob("payload", "not_an_object", "must be a JSON object")
+    try:
+        text = json.dumps(dict(payload), allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidJob("payload", "invalid_unicode", "holds a lone surrogate") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except (ValueError, TypeError) as error:
+        raise _not_json(payload, error) from None
+    if size > max_bytes:
+        raise InvalidJob(
+            "payload",
+            "too_large",
+            f"is larger than {max_bytes} bytes; store the data elsewhere and send a reference",
+        )
+    _check_contents(payload, text)
+    return text
+
+
+def _check_contents(payload: Mapping[str, Any], text: str) -> None:
+    """Walk the payload only where its text says that something may be wrong."""
+    if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(payload, MAX_DEPTH):
+        raise _too_deep()
+    if "\\u0000" in text and any("\0" in part for part in _strings(payload)):
+        raise InvalidJob("payload", "nul_character", "holds a NUL character (U+0000)")
+    if _LONG_NUMBER.search(text) and any(number not in _INT64 for number in _integers(payload)):
+        raise _number_too_large()
+
+
+def _leaves(value: object) -> list[object]:
+    found: list[object] = []
+    open_values: list[object] = [value]
+    seen: set[int] = set()
+    while open_values:
+        item = open_values.pop()
+        if id(item) in seen:
+            continue
+        if isinstance(item, Mapping | list | tuple):
+            # A value may contain itself.
+            seen.add(id(item))
+        if isinstance(item, Mapping):
+            open_values.extend(item.keys())
+            open_values.extend(item.values())
+        elif isinstance(item, list | tuple):
+            open_values.extend(item)
+        else:
+            found.append(item)
+    return found
+
+
+def _strings(value: object) -> list[str]:
+    return [leaf for leaf in _leaves(value) if isinstance(leaf, str)]
+
+
+def _integers(value: object) -> list[int]:
+    return [leaf for leaf in _leaves(value) if isinstance(leaf, int)]
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(limit):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, Mapping):
+        return [child for child in value.values() if isinstance(child, Mapping | list | tuple)]
+    if isinstance(value, list | tuple):
+        return [child for child in value if isinstance(child, Mapping | list | tuple)]
+    return []
+
+
+def _too_deep() -> InvalidJob:
+    return InvalidJob("payload", "too_deep", f"is nested deeper than {MAX_DEPTH} levels")
+
+
+def _number_too_large() -> InvalidJob:
+    return InvalidJob("payload", "number_too_large", "holds an integer beyond 64 bits")
+
+
+def _is_non_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _not_json(payload: object, error: Exception) -> InvalidJob:
+    if "Circular" in str(error):
+        return InvalidJob("payload", "circular", "refers to itself")
+    if any(_is_non_finite(leaf) for leaf in _leaves(payload)):
+        return InvalidJob("payload", "non_finite_number", "holds NaN or an infinity")
+    if any(number not in _INT64 for number in _integers(payload)):
+        return _number_too_large()
+    return InvalidJob(
+        "payload",
+        "not_json",
+        "holds something that is not JSON; use objects, lists, texts, numbers, booleans, null",
+    )
+
+
+def _name(field: str, value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidJob(
+            field, "invalid_name", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -"
+        )
+    return value
+
+
+def _dedupe_key(value: object) -> str:
+    fits = isinstance(value, str) and 1 <= len(value) <= 200 and value.isprintable()
+    if not fits or not value.strip():  # type: ignore[attr-defined] # it is a text
+        raise InvalidJob(
+            "dedupe_key", "invalid_name", "must be 1 to 200 printable characters, not all blank"
+        )
+    return str(value)
+
+
+def _run_at(value: object, now: datetime) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise InvalidJob("run_at", "invalid_type", "must be a datetime")
+    if value.utcoffset() is None:
+        raise InvalidJob("run_at", "naive_datetime", "needs a time zone, for example a final Z")
+    if not EARLIEST_RUN_AT <= value <= now + timedelta(seconds=TEN_YEARS_SECONDS):
+        raise InvalidJob("run_at", "out_of_range", "must lie from 1970 to ten years ahead")
+    return value
+
+
+def _tolerance(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or _is_non_finite(value):
+        raise InvalidJob("delay_tolerance_seconds", "invalid_type", "must be a number of seconds")
+    if not 0 <= value <= TEN_YEARS_SECONDS:
+        raise InvalidJob("delay_tolerance_seconds", "out_of_range", "must be 0 s to 10 years")
+    return float(value)
+
+
+def _integer(field: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidJob(field, "out_of_range", f"must be a whole number from {least} to {most}")
+    return value
+
+
+def _backoff(new: NewJob) -> str | None:
+    """None stays None: the row then follows the library's default policy."""
+    if new.backoff_policy is None:
+        return None
+    return json.dumps(read_policy(new.backoff_policy).to_json())

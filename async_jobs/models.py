@@ -1,0 +1,318 @@
+"""The nouns: what a job is, on its way in, in the table, in flight and in a handler.
+
+Plain frozen data. Times are timezone-aware datetimes and end in `_at`;
+durations are float seconds and end in `_seconds`. Nothing here reads a clock
+(`new_job_id` excepted), talks to a database or writes a log.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Required, TypedDict
+from uuid import UUID
+
+if TYPE_CHECKING:
+    import logging
+
+    Log = logging.LoggerAdapter[logging.Logger]
+
+Json = dict[str, Any]
+
+
+class JobStatus(StrEnum):
+    """What `jobs.status` may hold. Scheduled, waiting and leased are kinds of pending."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_finished(self) -> bool:
+        return self not in (JobStatus.PENDING, JobStatus.RUNNING)
+
+
+class BackoffType(StrEnum):
+    """How the wait grows from one failed attempt to the next."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackoffPolicy:
+    """How long to wait after a failed attempt.
+
+    The wait after attempt n is `base` (constant), `base * n` (linear) or
+    `base * 2 ** (n - 1)` (exponential), made longer by up to `jitter` of
+    itself, and never more than `max_delay_seconds`.
+    """
+
+    type: BackoffType = BackoffType.EXPONENTIAL
+    base_delay_seconds: float = 60.0
+    max_delay_seconds: float = 3600.0
+    jitter: float = 0.1
+
+    def to_json(self) -> Json:
+        """The policy as `jobs.backoff_policy` and the API spell it."""
+        return {
+            "type": self.type.value,
+            "base_delay_seconds": self.base_delay_seconds,
+            "max_delay_seconds": self.max_delay_seconds,
+            "jitter": self.jitter,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job as its producer describes it; None means: as the use case is configured.
+
+    `run_at` None means now. `delay_tolerance_seconds` says how long after
+    `run_at` a start still keeps the promise. `queue` is a configured queue name.
+    """
+
+    tenant_id: str
+    use_case: str
+    type: str
+    payload: Mapping[str, Any]
+    queue: str | None = None
+    run_at: datetime | None = None
+    delay_tolerance_seconds: float | None = None
+    max_attempts: int = 3
+    backoff_policy: BackoffPolicy | Mapping[str, Any] | None = None
+    dedupe_key: str | None = None
+    priority: int = 0
+
+
+class JobFields(TypedDict, total=False):
+    """The fields of a NewJob as keyword arguments."""
+
+    tenant_id: Required[str]
+    use_case: Required[str]
+    type: Required[str]
+    payload: Required[Mapping[str, Any]]
+    queue: str | None
+    run_at: datetime | None
+    delay_tolerance_seconds: float | None
+    max_attempts: int
+    backoff_policy: BackoffPolicy | Mapping[str, Any] | None
+    dedupe_key: str | None
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedJob:
+    """A job that passed every check, as the store writes it."""
+
+    id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    queue: str
+    payload_json: str
+    run_at: datetime | None
+    delay_tolerance_seconds: float
+    max_attempts: int
+    backoff_json: str | None
+    dedupe_key: str | None
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of an enqueue: the job's id, and whether an unfinished twin was there already."""
+
+    job_id: UUID
+    deduplicated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One row of `jobs`, whole."""
+
+    id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    queue: str
+    status: JobStatus
+    payload: Json
+    run_at: datetime
+    delay_tolerance: timedelta
+    deadline_at: datetime
+    priority: int
+    attempts: int
+    max_attempts: int
+    backoff_policy: Json | None
+    lease_expires_at: datetime | None
+    last_error: Json | None
+    dedupe_key: str | None
+    enqueue_failed: bool
+    created_at: datetime
+    updated_at: datetime
+    lease_seq: int
+    due: bool
+    leased_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    first_run_at: datetime | None
+    cancel_requested_at: datetime | None
+    result: Any
+    worker: str | None
+    trace_context: Json | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", JobStatus(self.status))
+
+    @property
+    def delay_tolerance_seconds(self) -> float:
+        return self.delay_tolerance.total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs newest first, and where the next page begins (None: this was the last)."""
+
+    jobs: Sequence[Job]
+    next_cursor: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a message carries: which job to start, under which lease.
+
+    `lease_seq` None (a bare id, as other producers may send it) stands for
+    whatever lease the job has when the message arrives.
+    """
+
+    job_id: UUID
+    lease_seq: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """A job the scheduler has leased and now sends on its way."""
+
+    job_id: UUID
+    lease_seq: int
+    queue: str
+    tenant_id: str
+    type: str
+    deadline_at: datetime
+    priority: int
+
+    @property
+    def urgency(self) -> tuple[datetime, int, UUID]:
+        """Sorts the most urgent first: deadline, then priority, then age."""
+        return (self.deadline_at, -self.priority, self.job_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedJob:
+    """A job a worker has just started: what an attempt needs to know, and no more."""
+
+    id: UUID
+    lease_seq: int
+    tenant_id: str
+    use_case: str
+    type: str
+    queue: str
+    payload: Json
+    attempts: int
+    max_attempts: int
+    backoff_policy: Json | None
+    run_at: datetime
+    deadline_at: datetime
+    started_at: datetime
+    lease_expires_at: datetime
+
+    @property
+    def lateness_seconds(self) -> float:
+        """How long after its deadline the attempt started; negative means in time."""
+        return (self.started_at - self.deadline_at).total_seconds()
+
+    @property
+    def waited_seconds(self) -> float:
+        """From the moment it could run to the moment it started."""
+        return (self.started_at - self.run_at).total_seconds()
+
+
+EnqueueFromHandler = Callable[[NewJob], Awaitable[Enqueued]]
+
+
+async def _no_enqueue(new: NewJob) -> Enqueued:
+    raise RuntimeError("This context was made without a JobService, so it cannot enqueue.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext:
+    """What a handler knows about the attempt it runs.
+
+    `attempt` counts from 1. `lease_seq` grows with every lease: a handler that
+    writes elsewhere can store it there and refuse writes with a smaller one, so
+    that a stalled attempt cannot overwrite its successor.
+    """
+
+    job_id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    run_at: datetime
+    deadline_at: datetime
+    lease_seq: int
+    log: Log
+    enqueuer: EnqueueFromHandler = field(default=_no_enqueue, repr=False)
+
+    def remaining_seconds(self) -> float:
+        """Seconds until the deadline; negative when it has passed."""
+        return (self.deadline_at - datetime.now(UTC)).total_seconds()
+
+    async def enqueue(
+        self,
+        type: str,
+        payload: Mapping[str, Any],
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        queue: str | None = None,
+        run_at: datetime | None = None,
+        delay_tolerance_seconds: float | None = None,
+        max_attempts: int = 3,
+        backoff_policy: BackoffPolicy | Mapping[str, Any] | None = None,
+        dedupe_key: str | None = None,
+        priority: int = 0,
+    ) -> Enqueued:
+        """Enqueue another job, for the same tenant and use case unless told otherwise."""
+        new = NewJob(
+            tenant_id=tenant_id or self.tenant_id,
+            use_case=use_case or self.use_case,
+            type=type,
+            payload=payload,
+            queue=queue,
+            run_at=run_at,
+            delay_tolerance_seconds=delay_tolerance_seconds,
+            max_attempts=max_attempts,
+            backoff_policy=backoff_policy,
+            dedupe_key=dedupe_key,
+            priority=priority,
+        )
+        return await self.enqueuer(new)
+
+
+def new_job_id() -> UUID:
+    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits."""
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (time.time_ns() // 1_000_000) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)

@@ -1,0 +1,194 @@
+"""The shapes that the API and its client speak: JSON in, JSON out.
+
+Only shape is checked here: which fields there are and of which kind they are. A
+boolean is no number, a text is no number, and a field that is not known is
+refused, so that a misspelt one cannot be lost in silence. Which values a job may
+have is decided in `core/acceptance.py`, once for everybody.
+
+What is read back (`JobView` and the answers) tolerates new fields, so that an
+older client works with a newer server.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from async_jobs.models import JobStatus, Json, NewJob
+
+MOST_JOBS_PER_REQUEST = 1_000
+_MOST_FIELDS = 64
+_ISO_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,6})?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII
+)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+def _read_time(value: object) -> object:
+    """A datetime from ISO text; whether it has a zone is judged with the other rules."""
+    if value is None or isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and _ISO_TIME.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper())
+        except ValueError:
+            pass  # a month 13, a second 60
+    raise PydanticCustomError("invalid_time", "must be a time as ISO 8601 text")
+
+
+def _read_uuid(value: object) -> object:
+    """An id in its one usual spelling: a job has one address, not five."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return UUID(value)
+    raise PydanticCustomError("invalid_uuid", "must be a UUID")
+
+
+def _in_utc(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+RunAt = Annotated[datetime, BeforeValidator(_read_time)]
+JobId = Annotated[UUID, BeforeValidator(_read_uuid)]
+Time = Annotated[AwareDatetime, PlainSerializer(_in_utc, return_type=str, when_used="json")]
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, from_attributes=True)
+
+
+class EnqueueRequest(_Request):
+    """One job as a producer describes it."""
+
+    tenant_id: str = Field(description="Whose job it is.", examples=["tenant1"])
+    use_case: str = Field(description="A configured use case.", examples=["notifications"])
+    type: str = Field(description="Picks the handler.", examples=["send_email"])
+    payload: dict[str, Any] = Field(description="What the handler gets.")
+    queue: str | None = Field(default=None, description="The use case's queue, if given at all.")
+    run_at: RunAt | None = Field(
+        default=None, description="When to run, with a time zone; left out: now."
+    )
+    delay_tolerance_seconds: Seconds | None = Field(
+        default=None, description="How long after run_at a start still keeps the promise."
+    )
+    max_attempts: int = 3
+    backoff_policy: dict[str, Any] | None = Field(
+        default=None,
+        description="type (constant, linear, exponential), base_delay_seconds, "
+        "max_delay_seconds, jitter.",
+    )
+    dedupe_key: str | None = Field(
+        default=None, description="A second unfinished job with this key is not made."
+    )
+    priority: int = Field(default=0, description="Higher goes first at the same deadline.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        """One complaint instead of a hundred thousand."""
+        if isinstance(given, dict) and len(given) > _MOST_FIELDS:
+            raise PydanticCustomError("too_many_fields", "has too many fields")
+        return given
+
+    def to_new_job(self) -> NewJob:
+        """The same job as the service takes it; nothing about its values has been checked yet."""
+        return NewJob(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class EnqueueManyRequest(_Request):
+    """Several jobs, stored all or none."""
+
+    jobs: list[EnqueueRequest] = Field(max_length=MOST_JOBS_PER_REQUEST)
+
+
+class EnqueueResponse(_Answer):
+    """Which job it became, and whether it was there already."""
+
+    job_id: UUID
+    deduplicated: bool = False
+
+
+class EnqueueManyResponse(_Answer):
+    """One entry for each job of the request, in its order."""
+
+    jobs: list[EnqueueResponse]
+
+
+class JobView(_Answer):
+    """One job, whole. Times are UTC."""
+
+    id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    status: JobStatus
+    payload: Json
+    queue: str
+    run_at: Time
+    delay_tolerance_seconds: float
+    deadline_at: Time
+    priority: int
+    attempts: int
+    max_attempts: int
+    backoff_policy: Json | None
+    lease_expires_at: Time | None
+    last_error: Json | None
+    dedupe_key: str | None
+    enqueue_failed: bool
+    created_at: Time
+    updated_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    first_run_at: Time | None = None
+    cancel_requested_at: Time | None = None
+    leased_at: Time | None = None
+    lease_seq: int = 0
+    worker: str | None = None
+    result: Any = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job has succeeded, is dead or was cancelled."""
+        return self.status.is_finished
+
+
+class JobListView(_Answer):
+    """Jobs newest first; `next_cursor` asks for the next page, null: this was the last."""
+
+    jobs: list[JobView]
+    next_cursor: UUID | None = None
+
+
+class ProblemDetail(_Answer):
+    """One fault: where it is, a code for programs, a sentence for people."""
+
+    loc: list[str | int]
+    code: str
+    message: str
+
+
+class ProblemView(_Answer):
+    """Why a request was refused. Never repeats what was sent, and is at most 2 KiB long."""
+
+    error: str
+    detail: list[ProblemDetail]
+    job_id: UUID | None = Field(default=None, description="The job that stands in the way.")

@@ -1,0 +1,269 @@
+"""JobService: what producers and operators may do with jobs.
+
+It checks a job against the configuration, fills in what the use case defaults,
+and lets the store make the move. The API router, handlers that enqueue and
+applications use this one class; it holds no state but the coalescing of hints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, Unpack, overload
+from uuid import UUID
+
+from async_jobs.config import AsyncJobsConfig, UseCaseConfig, canonical_name
+from async_jobs.core.acceptance import accept
+from async_jobs.errors import InvalidJob, JobNotFound, MoveRefused, UnknownUseCase
+from async_jobs.models import (
+    AcceptedJob,
+    Enqueued,
+    Job,
+    JobFields,
+    JobStatus,
+    NewJob,
+    Page,
+    new_job_id,
+)
+from async_jobs.store.door import Connection
+from async_jobs.store.hints import LOOK_AT_EVERYTHING, Coalescer
+from async_jobs.telemetry.bus import Bus
+from async_jobs.telemetry.events import JobCancelled, JobEnqueued, JobRequeued
+
+MOST_PER_PAGE = 1_000
+MOST_PER_BATCH = 10_000
+HINT_WITHIN_SECONDS = 60.0
+
+
+class ServiceDesk(Protocol):
+    """The store's moves that the service makes."""
+
+    async def enqueue(
+        self,
+        jobs: Sequence[AcceptedJob],
+        *,
+        quotas: dict[str, int] | None = None,
+        use_cases: Sequence[str] = (),
+        hints: Sequence[str] = (),
+        connection: Connection | None = None,
+    ) -> list[Enqueued]: ...
+
+    async def get(self, job_id: UUID) -> Job | None: ...
+
+    async def find(
+        self,
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        status: JobStatus | None = None,
+        before: UUID | None = None,
+        limit: int = 100,
+    ) -> Page: ...
+
+    async def cancel(self, job_id: UUID) -> Job | None: ...
+
+    async def requeue(self, job_id: UUID, *, more_attempts: int) -> Job | None: ...
+
+    async def hint(self, topics: Sequence[str]) -> None: ...
+
+
+_coalescer = Coalescer()
+"""One for the process, because a router may make a service for every request."""
+
+
+class JobService:
+    """Accept jobs, look them up, cancel and requeue them."""
+
+    def __init__(
+        self, config: AsyncJobsConfig, store: ServiceDesk, *, bus: Bus | None = None
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._bus = bus or Bus()
+
+    @overload
+    async def enqueue(
+        self, new: NewJob, /, *, connection: Connection | None = None
+    ) -> Enqueued: ...
+
+    @overload
+    async def enqueue(
+        self, /, *, connection: Connection | None = None, **fields: Unpack[JobFields]
+    ) -> Enqueued: ...
+
+    async def enqueue(
+        self,
+        new: NewJob | None = None,
+        /,
+        *,
+        connection: Connection | None = None,
+        **fields: Any,
+    ) -> Enqueued:
+        """Store one job: a NewJob, or its fields as keyword arguments.
+
+        With *connection*, a psycopg AsyncConnection of the caller's, the job commits or rolls
+        back with the caller's transaction. Once this returns (without one), the job is stored
+        and will run at least once unless it is cancelled.
+
+        Raises InvalidJob, UnknownUseCase, DedupeConflict, QuotaExceeded, StoreUnavailable. After
+        StoreUnavailable the job may have been stored; with a dedupe_key it is safe to repeat.
+        """
+        now = datetime.now(UTC)
+        job = self._accept(NewJob(**fields) if new is None else new, now)
+        return (await self._store_all([job], now, connection))[0]
+
+    async def enqueue_many(
+        self, jobs: Sequence[NewJob], *, connection: Connection | None = None
+    ) -> Sequence[Enqueued]:
+        """Store all of *jobs* (at most 10,000) or none, in their order.
+
+        Raises as `enqueue`; an InvalidJob's `index` then says which job it was.
+        """
+        if len(jobs) > MOST_PER_BATCH:
+            raise InvalidJob("jobs", "too_many", f"must be at most {MOST_PER_BATCH} jobs")
+        if not jobs:
+            return []
+        now = datetime.now(UTC)
+        accepted = []
+        for index, new in enumerate(jobs):
+            try:
+                accepted.append(self._accept(new, now))
+            except InvalidJob as error:
+                error.index = index
+                raise
+        return await self._store_all(accepted, now, connection)
+
+    async def _store_all(
+        self, accepted: Sequence[AcceptedJob], now: datetime, connection: Connection | None
+    ) -> Sequence[Enqueued]:
+        stored = await self._store.enqueue(
+            accepted,
+            quotas=self._quotas(accepted),
+            use_cases=list(self._config.use_cases),
+            hints=_coalescer.let_through(_topics(accepted, now)),
+            connection=connection,
+        )
+        for job, enqueued in zip(accepted, stored, strict=True):
+            self._bus.emit(_event(job, enqueued))
+        return stored
+
+    async def get(self, job_id: UUID) -> Job:
+        """One job, whole; raises JobNotFound."""
+        job = await self._store.get(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        return job
+
+    async def list(
+        self,
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        status: JobStatus | str | None = None,
+        limit: int = 100,
+        cursor: UUID | None = None,
+    ) -> Page:
+        """Jobs newest first, 1 to 1,000 of them; `cursor` is the page before's `next_cursor`."""
+        if not 1 <= limit <= MOST_PER_PAGE:
+            raise InvalidJob("limit", "out_of_range", f"must be from 1 to {MOST_PER_PAGE}")
+        return await self._store.find(
+            tenant_id=tenant_id,
+            use_case=None if use_case is None else canonical_name(use_case),
+            status=None if status is None else JobStatus(status),
+            before=cursor,
+            limit=limit,
+        )
+
+    async def cancel(self, job_id: UUID) -> Job:
+        """Cancel a pending job at once; ask a running one to end at its next heartbeat.
+
+        Raises JobNotFound, and MoveRefused for a job that has finished.
+        """
+        job = await self._store.cancel(job_id)
+        if job is None:
+            raise MoveRefused(job_id, "cancel", (await self.get(job_id)).status.value)
+        if job.status is JobStatus.CANCELLED:
+            self._bus.emit(JobCancelled(**_facts(job), ran_seconds=0.0))
+        return job
+
+    async def requeue(self, job_id: UUID, *, more_attempts: int = 3) -> Job:
+        """Put a finished job back, due now, with *more_attempts* beyond those it has used.
+
+        Raises JobNotFound, and MoveRefused for a job that is not finished, or whose dedupe_key
+        an unfinished job holds.
+        """
+        job = await self._store.requeue(job_id, more_attempts=more_attempts)
+        if job is None:
+            raise MoveRefused(job_id, "requeue", (await self.get(job_id)).status.value)
+        await self._store.hint([job.use_case])
+        self._bus.emit(JobRequeued(**_facts(job)))
+        return job
+
+    def _accept(self, new: NewJob, now: datetime) -> AcceptedJob:
+        use_case = self._use_case(new.use_case)
+        job = accept(
+            new,
+            job_id=new_job_id(),
+            queue=self._queue(new.queue, use_case),
+            default_tolerance_seconds=use_case.default_delay_tolerance_seconds,
+            now=now,
+            max_payload_bytes=self._config.max_payload_bytes,
+        )
+        return replace(job, use_case=use_case.name)
+
+    def _use_case(self, name: Any) -> UseCaseConfig:
+        use_case = self._config.use_case(name) if isinstance(name, str) else None
+        if use_case is None:
+            raise UnknownUseCase
+        return use_case
+
+    def _queue(self, asked: Any, use_case: UseCaseConfig) -> str:
+        """The queue by the name the worker knows; a caller can name one, never bring one."""
+        if asked is None or asked in (use_case.queue, use_case.name, use_case.sqs_queue_url):
+            return use_case.queue
+        if isinstance(asked, str) and asked.replace("-", "_") == use_case.name:
+            return use_case.queue
+        raise InvalidJob(
+            "queue",
+            "unknown_queue",
+            "is not the queue of this use case; leave it out, or give the use case's name or the "
+            "last part of its ASYNC_JOBS_SQS_QUEUE_<USE_CASE> URL",
+        )
+
+    def _quotas(self, jobs: Sequence[AcceptedJob]) -> dict[str, int]:
+        most = {
+            job.tenant_id: self._config.quota_for(job.tenant_id).max_pending_jobs for job in jobs
+        }
+        return {tenant_id: limit for tenant_id, limit in most.items() if limit is not None}
+
+
+def _topics(jobs: Sequence[AcceptedJob], now: datetime) -> set[str]:
+    """Whom to wake: a use case for what is due, housekeeping for what soon will be."""
+    soon = now + timedelta(seconds=HINT_WITHIN_SECONDS)
+    due = {job.use_case for job in jobs if job.run_at is None or job.run_at <= now}
+    if any(job.run_at is not None and now < job.run_at <= soon for job in jobs):
+        due.add(LOOK_AT_EVERYTHING)
+    return due
+
+
+def _event(job: AcceptedJob, enqueued: Enqueued) -> JobEnqueued:
+    return JobEnqueued(
+        job_id=enqueued.job_id,
+        tenant_id=job.tenant_id,
+        use_case=job.use_case,
+        type=job.type,
+        queue=job.queue,
+        deduplicated=enqueued.deduplicated,
+    )
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "tenant_id": job.tenant_id,
+        "use_case": job.use_case,
+        "type": job.type,
+        "queue": job.queue,
+        "attempt": job.attempts,
+    }

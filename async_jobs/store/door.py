@@ -1,0 +1,142 @@
+"""The one door to PostgreSQL: borrows a connection, runs a statement, bounds the wait.
+
+Every statement goes through here, so this is where four rules live:
+
+    one commit    a single statement runs in autocommit: no BEGIN, no COMMIT, one round trip;
+                  the connection gets its own setting back, for pools are shared with the user
+    bounded       every call ends within the time-out (plus the ten seconds psycopg may take to
+                  cancel a statement on a server that no longer answers)
+    clean         a connection that says the server is read-only or going away (25006, 57P0x) is
+                  closed, so that the pool cannot hand it out again after a failover
+    translated    what is the database's trouble becomes StoreUnavailable, with its cause; what is
+                  a fault of ours (a constraint, a syntax error) stays as it is
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import AsyncRowFactory
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from async_jobs.errors import StoreUnavailable
+
+Row = TypeVar("Row")
+Connection = psycopg.AsyncConnection[Any]
+Params = Mapping[str, Any]
+
+_TRIES_AFTER_DEADLOCK = 3
+_SERVER_LEAVES = (
+    pg.ReadOnlySqlTransaction,
+    pg.AdminShutdown,
+    pg.CrashShutdown,
+    pg.CannotConnectNow,
+)
+_NOT_OPEN = (
+    "The connection pool is not open. Make it with `create_pool(config)` (or "
+    "`AsyncConnectionPool(..., open=False)`) and open it in your application's lifespan: "
+    "`async with pool:` or `await pool.open(wait=True)`."
+)
+
+
+class Door:
+    """Runs statements on a psycopg pool. Made by the JobStore; users never see it."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], *, timeout_seconds: float) -> None:
+        self._pool = pool
+        self._timeout_seconds = timeout_seconds
+
+    async def rows(
+        self,
+        sql: bytes,
+        params: Params,
+        row_factory: AsyncRowFactory[Row],
+        *,
+        on: Connection | None = None,
+        prepare: bool | None = None,
+    ) -> list[Row]:
+        """Run one statement and give its rows: on the caller's connection, or in its own commit.
+
+        `prepare=False` has it planned with its actual values: for statements whose LIMIT the
+        planner must see.
+        """
+        if on is not None:
+            return await _fetch(on, sql, params, row_factory, prepare)
+        for tries_left in reversed(range(_TRIES_AFTER_DEADLOCK)):
+            try:
+                async with self._borrowed() as conn, _autocommit(conn):
+                    return await _fetch(conn, sql, params, row_factory, prepare)
+            except pg.DeadlockDetected:
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def transaction(self, on: Connection | None = None) -> AsyncIterator[Connection]:
+        """A transaction of its own, or a savepoint in the caller's."""
+        if on is not None:
+            if not on.autocommit and on.info.transaction_status is TransactionStatus.IDLE:
+                # Without this the block below would be the transaction, and commit at its end.
+                await on.execute(b"SELECT")
+            async with on.transaction():
+                yield on
+            return
+        async with self._borrowed() as conn, conn.transaction():
+            yield conn
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Connection]:
+        try:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._pool.connection(timeout=self._timeout_seconds) as conn,
+            ):
+                try:
+                    yield conn
+                except _SERVER_LEAVES:
+                    await conn.close()
+                    raise
+        except PoolClosed as error:
+            raise StoreUnavailable(_NOT_OPEN) from error
+        except pg.DeadlockDetected:
+            raise
+        except (PoolTimeout, TimeoutError) as error:
+            raise StoreUnavailable(
+                f"The database gave no answer within {self._timeout_seconds:g} s."
+            ) from error
+        except (psycopg.OperationalError, pg.ReadOnlySqlTransaction) as error:
+            raise StoreUnavailable(
+                f"The database cannot be used: {type(error).__name__}."
+            ) from error
+
+
+@asynccontextmanager
+async def _autocommit(conn: Connection) -> AsyncIterator[None]:
+    if conn.autocommit:
+        yield
+        return
+    await conn.set_autocommit(True)
+    try:
+        yield
+    finally:
+        with suppress(psycopg.Error):
+            await conn.set_autocommit(False)
+
+
+async def _fetch(
+    conn: Connection,
+    sql: bytes,
+    params: Params,
+    row_factory: AsyncRowFactory[Row],
+    prepare: bool | None,
+) -> list[Row]:
+    # Binary results: a started job is read for two thirds of the CPU time.
+    async with conn.cursor(row_factory=row_factory, binary=True) as cursor:
+        await cursor.execute(sql, params, prepare=prepare)
+        return await cursor.fetchall() if cursor.description else []

@@ -1,0 +1,176 @@
+"""How accepted jobs become rows: dedupe and quotas, free of races.
+
+    no dedupe_key, no quota   one statement, one commit
+    dedupe_key                one statement; the unique index decides who is first, the second
+                              caller gets the first one's id. Same key, other request: refused
+    quota                     the tenant's enqueues queue up behind an advisory lock that ends
+                              with the transaction; then count (bounded), then insert
+
+A batch is stored whole or not at all. On the caller's connection more than one
+statement runs in a savepoint, so that a refusal leaves the caller's transaction
+usable, and the tenant's lock is held until the caller commits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from psycopg.rows import scalar_row, tuple_row
+
+from async_jobs.core.clock import Clock
+from async_jobs.errors import DedupeConflict, QuotaExceeded
+from async_jobs.models import AcceptedJob, Enqueued
+from async_jobs.store.door import Connection, Door
+from async_jobs.store.queries import query
+
+_INSERT = query("insert_jobs")
+_INSERT_OR_FIND = query("insert_or_find_jobs")
+_LOCK_TENANTS = query("lock_tenants")
+_COUNT_UNFINISHED = query("count_unfinished")
+_FIND_LIVE_TWINS = query("find_live_twins")
+
+
+class Enqueuer:
+    """The store's enqueue move."""
+
+    def __init__(self, door: Door, clock: Clock) -> None:
+        self._door = door
+        self._clock = clock
+
+    async def enqueue(
+        self,
+        jobs: Sequence[AcceptedJob],
+        *,
+        quotas: Mapping[str, int],
+        use_cases: Sequence[str],
+        hints: Sequence[str],
+        connection: Connection | None,
+    ) -> list[Enqueued]:
+        """Store *jobs*; *quotas* holds the most unfinished jobs of each bounded tenant.
+
+        Raises QuotaExceeded or DedupeConflict, and then has stored nothing.
+        """
+        keyed = [job for job in jobs if job.dedupe_key is not None]
+        plain = [job for job in jobs if job.dedupe_key is None]
+        if not quotas and (not keyed or len(jobs) == 1):
+            twins = await self._insert(plain, keyed, hints, connection)
+        else:
+            async with self._door.transaction(connection) as conn:
+                await self._check_quotas(jobs, quotas, use_cases, conn)
+                twins = await self._insert(plain, keyed, hints, conn)
+        return [Enqueued(twins.get(job.id, job.id), job.id in twins) for job in jobs]
+
+    async def _insert(
+        self,
+        plain: Sequence[AcceptedJob],
+        keyed: Sequence[AcceptedJob],
+        hints: Sequence[str],
+        conn: Connection | None,
+    ) -> dict[UUID, UUID]:
+        """Store the jobs; gives the twin's id for each that was there already."""
+        if plain:
+            await self._door.rows(_INSERT, self._params(plain, hints), tuple_row, on=conn)
+        return await self._insert_or_find(keyed, hints, conn) if keyed else {}
+
+    async def _insert_or_find(
+        self, jobs: Sequence[AcceptedJob], hints: Sequence[str], conn: Connection | None
+    ) -> dict[UUID, UUID]:
+        firsts = {(job.tenant_id, job.dedupe_key): job for job in reversed(jobs)}
+        params = self._params(list(firsts.values()), hints)
+        params["dedupe_keys"] = [job.dedupe_key for job in firsts.values()]
+        stored = await self._door.rows(_INSERT_OR_FIND, params, tuple_row, on=conn)
+        for _, job_id, same_request, _ in stored:
+            if not same_request:
+                raise DedupeConflict(job_id)
+        job_ids = {asked_id: job_id for asked_id, job_id, _, _ in stored}
+        twins = {}
+        for job in jobs:
+            first = firsts[(job.tenant_id, job.dedupe_key)]
+            if not _same_request(job, first):
+                raise DedupeConflict(job_ids[first.id])
+            if job_ids[first.id] != job.id:
+                twins[job.id] = job_ids[first.id]
+        return twins
+
+    async def _check_quotas(
+        self,
+        jobs: Sequence[AcceptedJob],
+        quotas: Mapping[str, int],
+        use_cases: Sequence[str],
+        conn: Connection,
+    ) -> None:
+        bounded = Counter(job.tenant_id for job in jobs if job.tenant_id in quotas)
+        if not bounded:
+            return
+        locks = {"tenant_ids": sorted(bounded)}
+        await self._door.rows(_LOCK_TENANTS, locks, tuple_row, on=conn)
+        keys = _dedupe_keys(jobs)
+        for tenant_id, asked in bounded.items():
+            unfinished = await self._unfinished(tenant_id, use_cases, quotas[tenant_id], conn)
+            # A requeue may have brought the tenant over its quota; a twin needs no room even then.
+            room = max(0, quotas[tenant_id] - unfinished)
+            if asked > room:
+                # Twins of unfinished jobs add nothing; looked up only when it decides.
+                asked -= await self._twins(tenant_id, keys[tenant_id], conn)
+                asked -= _repeated(jobs, tenant_id)
+            if asked > room:
+                raise QuotaExceeded(tenant_id, quotas[tenant_id])
+
+    async def _unfinished(
+        self, tenant_id: str, use_cases: Sequence[str], most: int, conn: Connection
+    ) -> int:
+        params = {"tenant_id": tenant_id, "use_cases": list(use_cases), "most": most}
+        counted = await self._door.rows(
+            _COUNT_UNFINISHED, params, scalar_row, on=conn, prepare=False
+        )
+        return int(counted[0])
+
+    async def _twins(self, tenant_id: str, keys: Sequence[str], conn: Connection) -> int:
+        params = {"tenant_id": tenant_id, "dedupe_keys": list(keys)}
+        return int((await self._door.rows(_FIND_LIVE_TWINS, params, scalar_row, on=conn))[0])
+
+    def _params(self, jobs: Sequence[AcceptedJob], hints: Sequence[str]) -> dict[str, object]:
+        return {
+            "now": self._clock.now(),
+            "ids": [job.id for job in jobs],
+            "tenant_ids": [job.tenant_id for job in jobs],
+            "use_cases": [job.use_case for job in jobs],
+            "types": [job.type for job in jobs],
+            "queues": [job.queue for job in jobs],
+            "payloads": [job.payload_json for job in jobs],
+            "run_ats": [job.run_at for job in jobs],
+            "tolerances_seconds": [job.delay_tolerance_seconds for job in jobs],
+            "priorities": [job.priority for job in jobs],
+            "max_attempts": [job.max_attempts for job in jobs],
+            "backoff_policies": [job.backoff_json for job in jobs],
+            "trace_contexts": [None] * len(jobs),
+            "hints": list(hints),
+        }
+
+
+def _same_request(one: AcceptedJob, other: AcceptedJob) -> bool:
+    return (one.use_case, one.type) == (other.use_case, other.type) and (
+        one.payload_json == other.payload_json
+        or _canonical(one.payload_json) == _canonical(other.payload_json)
+    )
+
+
+def _canonical(payload_json: str) -> str:
+    return json.dumps(json.loads(payload_json), sort_keys=True)
+
+
+def _dedupe_keys(jobs: Sequence[AcceptedJob]) -> dict[str, list[str]]:
+    keys: dict[str, set[str]] = defaultdict(set)
+    for job in jobs:
+        if job.dedupe_key is not None:
+            keys[job.tenant_id].add(job.dedupe_key)
+    return defaultdict(list, {tenant_id: sorted(found) for tenant_id, found in keys.items()})
+
+
+def _repeated(jobs: Sequence[AcceptedJob], tenant_id: str) -> int:
+    """How many jobs of the batch repeat a dedupe_key of the same batch."""
+    keys = [job.dedupe_key for job in jobs if job.tenant_id == tenant_id and job.dedupe_key]
+    return len(keys) - len(set(keys))

@@ -1,0 +1,90 @@
+"""Hints: "there may be work", carried by NOTIFY, needed by nobody.
+
+    async_jobs_due      topic: a use case with newly waiting jobs; empty: look at everything
+    async_jobs_leased   topic: a queue whose leased jobs workers take straight from the table
+
+A listener that dies, or a pooler that swallows LISTEN, costs latency up to the
+polling interval and nothing else. Senders coalesce: a NOTIFY per insert would
+serialise commits (measured: 8 inserting clients fall to 0.38 of their rate), so
+a process sends one per topic and 20 ms; whoever was woken looks again for longer
+than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import psycopg
+
+CONNECT_TIMEOUT_SECONDS = 5
+COALESCE_SECONDS = 0.02
+CHECK_EVERY_SECONDS = 30.0
+LOOK_AT_EVERYTHING = ""
+
+
+class Coalescer:
+    """Lets a topic through once in 20 ms."""
+
+    def __init__(self) -> None:
+        self._sent_at: dict[str, float] = {}
+
+    def let_through(self, topics: Iterable[str]) -> list[str]:
+        """Those of *topics* that have not been sent a moment ago; they count as sent now."""
+        now = time.monotonic()
+        fresh = [
+            topic for topic in set(topics) if now - self._sent_at.get(topic, 0.0) > COALESCE_SECONDS
+        ]
+        self._sent_at.update(dict.fromkeys(fresh, now))
+        return fresh
+
+
+class HintListener:
+    """Listens on one channel with a connection of its own."""
+
+    def __init__(
+        self,
+        dsn: str,
+        channel: str,
+        on_hint: Callable[[str], None],
+        *,
+        application_name: str,
+        on_connect: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._dsn = dsn
+        self._listen = f"LISTEN {channel}".encode()
+        self._on_hint = on_hint
+        self._on_connect = on_connect
+        self._application_name = application_name
+        self._conn: psycopg.AsyncConnection[object] | None = None
+
+    async def tick(self) -> float:
+        """Listen until the connection breaks (raises) or it is time to check on it."""
+        if self._conn is None:
+            self._conn = await self._connected()
+            self._on_connect()
+        try:
+            async for notice in self._conn.notifies(timeout=CHECK_EVERY_SECONDS):
+                self._on_hint(notice.payload)
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                await self._conn.execute("SELECT 1")
+        except (psycopg.Error, TimeoutError):
+            await self.close()
+            raise
+        return 0.0
+
+    async def close(self) -> None:
+        if self._conn is not None:
+            await self._conn.close()
+            self._conn = None
+
+    async def _connected(self) -> psycopg.AsyncConnection[object]:
+        conn = await psycopg.AsyncConnection.connect(
+            self._dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            application_name=self._application_name,
+        )
+        await conn.execute(self._listen)
+        return conn

@@ -1,0 +1,265 @@
+"""JobStore: every move of a job, one method and one statement each, on batches.
+
+Statements are in `jobs.sql` under the name of the move. Methods say whether the
+move took effect and never raise for a row that was in another state: a lost
+race is a normal answer here. They raise StoreUnavailable when the database
+cannot be reached in time, and then nothing is known about the write; each move
+may be repeated, because lease_seq or the dedupe_key refuses the second one.
+
+Producers may pass their own psycopg connection to `enqueue`: the jobs then
+commit or roll back with their data. Everything else commits by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+from psycopg.rows import class_row, scalar_row
+from psycopg_pool import AsyncConnectionPool
+
+from async_jobs.core.acceptance import MAX_ATTEMPTS
+from async_jobs.core.clock import Clock, DatabaseClock
+from async_jobs.core.outcome import Outcome
+from async_jobs.errors import InvalidJob, MoveRefused
+from async_jobs.models import AcceptedJob, Enqueued, Job, JobStatus, Page, StartedJob, Ticket
+from async_jobs.store.door import Connection, Door
+from async_jobs.store.enqueue import Enqueuer
+from async_jobs.store.migrate import apply, check
+from async_jobs.store.queries import query
+from async_jobs.store.turn import Turn, take_turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What an idle scheduler needs to know: is there work, and if not, when."""
+
+    use_cases_with_work: list[str]
+    next_due_in_seconds: float | None
+    next_expiry_in_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescued:
+    """A job whose lease ran out, and what became of it."""
+
+    job_id: UUID
+    lease_seq: int
+    tenant_id: str
+    use_case: str
+    type: str
+    queue: str
+    attempts: int
+    status: JobStatus
+    worker: str | None
+    was_running: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", JobStatus(self.status))
+
+
+class JobStore:
+    """The jobs in PostgreSQL, on a pool that its owner opens and closes.
+
+    `timeout_seconds` bounds each call, the wait for a connection included.
+    `clock` is for tests and simulations; production leaves time to the database.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Any],
+        *,
+        timeout_seconds: float = 10.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._door = Door(pool, timeout_seconds=timeout_seconds)
+        self._clock = clock or DatabaseClock()
+        self._enqueuer = Enqueuer(self._door, self._clock)
+
+    # Schema
+
+    async def init_schema(self) -> None:
+        """Create or update the schema; safe from several processes at once."""
+        async with self._door.transaction() as conn:
+            await apply(conn)
+
+    async def check_schema(self) -> None:
+        """Raise SchemaOutdated if the database is older than this library needs."""
+        async with self._door.transaction() as conn:
+            await check(conn)
+
+    # Producers and operators
+
+    async def enqueue(
+        self,
+        jobs: Sequence[AcceptedJob],
+        *,
+        quotas: Mapping[str, int] | None = None,
+        use_cases: Sequence[str] = (),
+        hints: Sequence[str] = (),
+        connection: Connection | None = None,
+    ) -> list[Enqueued]:
+        """Store all of *jobs* or none; see `store/enqueue.py` for dedupe and quotas."""
+        return await self._enqueuer.enqueue(
+            jobs, quotas=quotas or {}, use_cases=use_cases, hints=hints, connection=connection
+        )
+
+    async def hint(self, topics: Sequence[str]) -> None:
+        """Wake schedulers that listen: jobs of these use cases may be due ("" for any)."""
+        await self._door.rows(query("hint_due"), {"topics": list(topics)}, scalar_row)
+
+    async def get(self, job_id: UUID) -> Job | None:
+        """One job, whole."""
+        found = await self._door.rows(query("get_job"), {"id": job_id}, class_row(Job))
+        return found[0] if found else None
+
+    async def find(
+        self,
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        status: JobStatus | None = None,
+        before: UUID | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """Jobs newest first; `before` is the `next_cursor` of the page before this one."""
+        params = {
+            "tenant_id": tenant_id,
+            "use_case": use_case,
+            "status": status,
+            "before": before,
+            "most": limit + 1,
+        }
+        found = await self._door.rows(query("list_jobs"), params, class_row(Job), prepare=False)
+        return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+    async def cancel(self, job_id: UUID) -> Job | None:
+        """Cancel a pending job at once, ask a running one to end; None if it has finished."""
+        return await self._one_job("cancel_job", id=job_id)
+
+    async def requeue(self, job_id: UUID, *, more_attempts: int) -> Job | None:
+        """Put a finished job back with fresh attempts; None if it is not finished.
+
+        Raises MoveRefused if an unfinished job holds its dedupe_key, InvalidJob if
+        *more_attempts* is not from 1 to 1,000.
+        """
+        if not 1 <= more_attempts <= MAX_ATTEMPTS:
+            raise InvalidJob("more_attempts", "out_of_range", f"must be from 1 to {MAX_ATTEMPTS}")
+        try:
+            return await self._one_job("requeue_job", id=job_id, more_attempts=more_attempts)
+        except UniqueViolation as error:
+            raise MoveRefused(
+                job_id, "requeue", "finished", "An unfinished job holds its dedupe_key."
+            ) from error
+
+    # Scheduler
+
+    async def survey(self, use_cases: Sequence[str]) -> Survey:
+        """One cheap look: which of *use_cases* have waiting jobs, what happens next."""
+        params = {"use_cases": list(use_cases), "now": self._clock.now()}
+        return (await self._door.rows(query("survey"), params, class_row(Survey)))[0]
+
+    async def promote_due(self, most: int) -> Counter[str]:
+        """Let up to *most* scheduled jobs whose time has come begin to wait, by use case."""
+        return Counter(await self._scalars("promote_due", most=most))
+
+    async def rescue(self, most: int) -> list[Rescued]:
+        """Take back up to *most* jobs whose lease ran out."""
+        params = {"now": self._clock.now(), "most": most}
+        return await self._door.rows(
+            query("rescue_jobs"), params, class_row(Rescued), prepare=False
+        )
+
+    def take_turn(self, use_case: str) -> AbstractAsyncContextManager[Turn | None]:
+        """The exclusive right to lease in *use_case*; None while another scheduler has it."""
+        return take_turn(self._door, use_case, now=self._clock.now())
+
+    async def release(self, tickets: Sequence[Ticket], *, enqueue_failed: bool) -> int:
+        """Give leases back that no worker started; how many it took effect on."""
+        return len(
+            await self._scalars(
+                "release_jobs",
+                **_columns(tickets),
+                enqueue_failed=enqueue_failed,
+            )
+        )
+
+    async def prune(self, use_case: str, *, retention_seconds: float, most: int) -> int:
+        """Delete up to *most* jobs that finished longer ago than the retention."""
+        return len(
+            await self._scalars(
+                "prune_finished",
+                use_case=use_case,
+                retention_seconds=retention_seconds,
+                most=most,
+            )
+        )
+
+    # Worker
+
+    async def start(
+        self, tickets: Sequence[Ticket], *, worker: str, lease_seconds: float
+    ) -> list[StartedJob]:
+        """Start the jobs these tickets still open; the others are not in the answer."""
+        params = {
+            **_columns(tickets),
+            "worker": worker,
+            "lease_seconds": lease_seconds,
+            "now": self._clock.now(),
+        }
+        return await self._door.rows(query("start_jobs"), params, class_row(StartedJob))
+
+    async def start_leased(
+        self, queues: Sequence[str], *, slots: int, worker: str, lease_seconds: float
+    ) -> list[StartedJob]:
+        """Pick up to *slots* leased jobs of these queues and start them, in one statement."""
+        params = {
+            "queues": list(queues),
+            "slots": slots,
+            "worker": worker,
+            "lease_seconds": lease_seconds,
+            "now": self._clock.now(),
+        }
+        return await self._door.rows(
+            query("start_leased"), params, class_row(StartedJob), prepare=False
+        )
+
+    async def finish(self, ended: Sequence[tuple[StartedJob, Outcome]]) -> set[UUID]:
+        """Record how attempts ended; the ids it took effect on (the others lost their lease)."""
+        in_order = sorted(ended, key=lambda pair: pair[0].id)
+        outcomes = [outcome for _, outcome in in_order]
+        recorded = await self._scalars(
+            "finish_attempts",
+            ids=[job.id for job, _ in in_order],
+            lease_seqs=[job.lease_seq for job, _ in in_order],
+            statuses=[outcome.status.value for outcome in outcomes],
+            delays_seconds=[outcome.delay_seconds for outcome in outcomes],
+            attempts_back=[int(outcome.gives_attempt_back) for outcome in outcomes],
+            errors=[outcome.error_json for outcome in outcomes],
+            results=[outcome.result_json for outcome in outcomes],
+        )
+        return set(recorded)
+
+    async def _scalars(self, name: str, **params: object) -> list[Any]:
+        prepare = False if "most" in params else None
+        params["now"] = self._clock.now()
+        return await self._door.rows(query(name), params, scalar_row, prepare=prepare)
+
+    async def _one_job(self, name: str, **params: object) -> Job | None:
+        params["now"] = self._clock.now()
+        found = await self._door.rows(query(name), params, class_row(Job))
+        return found[0] if found else None
+
+
+def _columns(tickets: Sequence[Ticket]) -> dict[str, object]:
+    """Sorted by id, so that two batches lock their rows in the same order."""
+    in_order = sorted(tickets, key=lambda ticket: ticket.job_id)
+    return {
+        "ids": [ticket.job_id for ticket in in_order],
+        "lease_seqs": [ticket.lease_seq for ticket in in_order],
+    }

@@ -1,0 +1,442 @@
+-- Every move of a job, on batches. Conventions:
+--   * `now` NULL means the database's clock; tests and simulations pass a time.
+--   * clock_timestamp(), not now(): now() stands still while a write waits for a row lock,
+--     and a lease that ran out in the meantime would look alive.
+--   * durations travel as seconds and become intervals without days.
+--   * `id = ANY (ARRAY (SELECT ...))` keeps the planner from joining the whole table
+--     when it cannot see how few rows the inner query gives.
+--   * `CASE WHEN status = 'running' THEN true END` hides the status from the planner. Its statistics
+--     may say that nothing runs or is leased; it would expect one such row and compare every job
+--     with every ticket (measured: 300 ms instead of 30 for 476 jobs).
+
+-- name: insert_jobs
+-- Jobs without a dedupe_key: nothing to look up, nothing to return but the hints, which wake
+-- whoever listens in the same commit (never needed: polling finds the jobs too).
+WITH stored AS (
+    INSERT INTO jobs (
+        id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at,
+        priority, max_attempts, backoff_policy, due, trace_context, created_at, updated_at
+    )
+    SELECT
+        new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
+        coalesce(new.run_at, clock.now), make_interval(secs => new.tolerance_seconds),
+        coalesce(new.run_at, clock.now) + make_interval(secs => new.tolerance_seconds),
+        new.priority, new.max_attempts, new.backoff_policy::jsonb,
+        coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now
+    FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
+        unnest(
+            %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
+            %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
+            %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
+            %(backoff_policies)s::text[], %(trace_contexts)s::text[]
+        ) AS new (
+            id, tenant_id, use_case, type, queue, payload, run_at,
+            tolerance_seconds, priority, max_attempts, backoff_policy, trace_context
+        )
+)
+SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(hints)s::text[]) AS hint (topic);
+
+-- name: insert_or_find_jobs
+-- Jobs with a dedupe_key: one unfinished job per tenant and key. DO UPDATE, though it changes
+-- nothing, because it waits for a twin that is being inserted right now and then shows it.
+WITH clock AS MATERIALIZED (
+    SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now
+),
+new AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
+        %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
+        %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
+        %(backoff_policies)s::text[], %(trace_contexts)s::text[], %(dedupe_keys)s::text[]
+    ) AS new (
+        id, tenant_id, use_case, type, queue, payload, run_at,
+        tolerance_seconds, priority, max_attempts, backoff_policy, trace_context, dedupe_key
+    )
+),
+stored AS (
+    INSERT INTO jobs (
+        id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at,
+        priority, max_attempts, backoff_policy, due, trace_context, created_at, updated_at,
+        dedupe_key
+    )
+    SELECT
+        new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
+        coalesce(new.run_at, clock.now), make_interval(secs => new.tolerance_seconds),
+        coalesce(new.run_at, clock.now) + make_interval(secs => new.tolerance_seconds),
+        new.priority, new.max_attempts, new.backoff_policy::jsonb,
+        coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now,
+        new.dedupe_key
+    FROM clock, new
+    ORDER BY new.tenant_id, new.dedupe_key
+    ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND finished_at IS NULL
+        DO UPDATE SET dedupe_key = EXCLUDED.dedupe_key
+    RETURNING id, tenant_id, dedupe_key, use_case, type, payload
+)
+SELECT
+    new.id AS asked_id,
+    stored.id AS job_id,
+    stored.use_case = new.use_case
+        AND stored.type = new.type
+        AND stored.payload = new.payload::jsonb AS same_request,
+    (SELECT count(pg_notify('async_jobs_due', topic))
+     FROM unnest(%(hints)s::text[]) AS hint (topic)) AS hinted
+FROM stored
+JOIN new USING (tenant_id, dedupe_key);
+
+-- name: count_unfinished
+-- Unfinished jobs of a tenant, counted no further than `most`: three index ranges, each cut off.
+SELECT count(*) AS unfinished
+FROM (
+    (SELECT FROM jobs
+     WHERE due AND tenant_id = %(tenant_id)s AND use_case = ANY (%(use_cases)s)
+     LIMIT %(most)s)
+    UNION ALL
+    (SELECT FROM jobs
+     WHERE leased_at IS NOT NULL AND tenant_id = %(tenant_id)s AND use_case = ANY (%(use_cases)s)
+     LIMIT %(most)s)
+    UNION ALL
+    (SELECT FROM jobs
+     WHERE NOT due AND leased_at IS NULL AND finished_at IS NULL AND tenant_id = %(tenant_id)s
+     LIMIT %(most)s)
+) AS unfinished_jobs;
+
+-- name: find_live_twins
+-- Which of these dedupe keys are taken: they will not add to the tenant's backlog.
+SELECT count(*) AS twins
+FROM jobs
+WHERE tenant_id = %(tenant_id)s
+    AND dedupe_key = ANY (%(dedupe_keys)s)
+    AND dedupe_key IS NOT NULL
+    AND finished_at IS NULL;
+
+-- name: lock_tenants
+-- Enqueues of a tenant with a quota go one after the other, from here to their commit.
+-- Sorted, so that two batches with the same tenants cannot wait for each other.
+SELECT pg_advisory_xact_lock(hashtextextended('async_jobs quota ' || tenant_id, 0))
+FROM unnest(%(tenant_ids)s::text[]) AS tenant (tenant_id);
+
+-- name: hint_due
+-- Wakes schedulers for jobs that came back by themselves: a retry, a release.
+SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(topics)s::text[]) AS hint (topic);
+
+-- name: get_job
+SELECT * FROM jobs WHERE id = %(id)s;
+
+-- name: list_jobs
+-- Planned anew for each call (never prepared), so that absent filters cost nothing.
+SELECT *
+FROM jobs
+WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
+    AND (%(use_case)s::text IS NULL OR use_case = %(use_case)s::text)
+    AND (%(status)s::text IS NULL OR status = %(status)s::text)
+    AND (%(before)s::uuid IS NULL OR id < %(before)s::uuid)
+ORDER BY id DESC
+LIMIT %(most)s;
+
+-- name: survey
+-- One look at the whole table for an idle scheduler: which use cases have work, whether a lease
+-- ran out, and how long until something else becomes due. Index heads only.
+SELECT
+    ARRAY(
+        SELECT use_case FROM unnest(%(use_cases)s::text[]) AS known (use_case)
+        WHERE EXISTS (SELECT FROM jobs WHERE jobs.use_case = known.use_case AND due)
+    ) AS use_cases_with_work,
+    (SELECT extract(epoch FROM run_at - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8
+     FROM jobs WHERE NOT due AND leased_at IS NULL AND finished_at IS NULL
+     ORDER BY run_at LIMIT 1) AS next_due_in_seconds,
+    (SELECT extract(epoch
+            FROM min(lease_expires_at) - coalesce(%(now)s::timestamptz, clock_timestamp()))::float8
+     FROM jobs WHERE leased_at IS NOT NULL) AS next_expiry_in_seconds;
+
+-- name: promote_due
+-- Scheduled jobs whose time has come begin to wait.
+UPDATE jobs
+SET due = true
+WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE NOT due AND leased_at IS NULL AND finished_at IS NULL
+            AND run_at <= coalesce(%(now)s::timestamptz, clock_timestamp())
+        ORDER BY run_at
+        LIMIT %(most)s
+        FOR UPDATE SKIP LOCKED
+    ))
+RETURNING use_case;
+
+-- name: lock_use_case
+-- Only one scheduler at a time counts and leases in a use case. Taken in a statement of its own:
+-- the count must see what the previous holder committed.
+SELECT pg_try_advisory_xact_lock(hashtextextended('async_jobs dispatch ' || %(use_case)s, 0))
+    AS granted;
+
+-- name: count_in_flight
+-- Occupancy by tenant. Leases that ran out count until rescue takes them back, so that
+-- a worker that is merely late can never bring a use case over its capacity.
+SELECT tenant_id, count(*) AS held
+FROM jobs
+WHERE use_case = %(use_case)s AND leased_at IS NOT NULL
+GROUP BY tenant_id;
+
+-- name: lease_due
+-- Earliest deadline first. Runs under lock_use_case.
+UPDATE jobs
+SET due = false,
+    lease_seq = lease_seq + 1,
+    leased_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
+    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+        + make_interval(secs => %(lease_seconds)s),
+    enqueue_failed = false,
+    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE use_case = %(use_case)s AND due
+        ORDER BY deadline_at, priority DESC, id
+        LIMIT %(slots)s
+        FOR UPDATE SKIP LOCKED
+    ))
+RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority;
+
+-- name: hint_leased
+-- Wakes workers that take their jobs straight from the table, in the commit of the lease.
+SELECT pg_notify('async_jobs_leased', topic) FROM unnest(%(topics)s::text[]) AS hint (topic);
+
+-- name: find_candidates
+-- The most urgent jobs of every tenant with work, `per_tenant` each: what the fair share picks
+-- from. A loose index scan: its cost follows the tenants, not their backlogs.
+WITH RECURSIVE tenants AS (
+    (SELECT tenant_id FROM jobs
+     WHERE use_case = %(use_case)s AND due
+     ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT next.tenant_id
+    FROM tenants
+    CROSS JOIN LATERAL (
+        SELECT jobs.tenant_id FROM jobs
+        WHERE use_case = %(use_case)s AND due AND jobs.tenant_id > tenants.tenant_id
+        ORDER BY jobs.tenant_id LIMIT 1
+    ) AS next
+)
+SELECT head.id AS job_id, head.tenant_id, head.deadline_at, head.priority
+FROM tenants
+CROSS JOIN LATERAL (
+    SELECT id, tenant_id, deadline_at, priority FROM jobs
+    WHERE use_case = %(use_case)s AND due AND jobs.tenant_id = tenants.tenant_id
+    ORDER BY deadline_at, priority DESC, id
+    LIMIT %(per_tenant)s
+) AS head
+WHERE NOT tenants.tenant_id = ANY (%(full_tenants)s);
+
+-- name: lease_chosen
+-- The same move for jobs that the fair share picked one by one. Runs under lock_use_case.
+UPDATE jobs
+SET due = false,
+    lease_seq = lease_seq + 1,
+    leased_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
+    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+        + make_interval(secs => %(lease_seconds)s),
+    enqueue_failed = false,
+    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs WHERE id = ANY (%(ids)s::uuid[]) AND due FOR UPDATE SKIP LOCKED
+    ))
+RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority;
+
+-- name: release_jobs
+-- Take a lease back before the job was started: its message was not accepted or not wanted.
+UPDATE jobs
+SET due = true,
+    leased_at = NULL,
+    lease_expires_at = NULL,
+    enqueue_failed = %(enqueue_failed)s,
+    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+FROM unnest(%(ids)s::uuid[], %(lease_seqs)s::bigint[]) AS ticket (id, lease_seq)
+WHERE jobs.id = ticket.id
+    AND jobs.lease_seq = ticket.lease_seq
+    AND CASE WHEN jobs.leased_at IS NOT NULL AND jobs.status = 'pending' THEN true END
+RETURNING jobs.id;
+
+-- name: start_jobs
+-- The only door into running. A second delivery of the same message finds it shut.
+-- A ticket without lease_seq (a bare id) is taken for the lease the job has now.
+UPDATE jobs
+SET status = 'running',
+    attempts = attempts + 1,
+    started_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
+    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+        + make_interval(secs => %(lease_seconds)s),
+    worker = %(worker)s,
+    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+FROM unnest(%(ids)s::uuid[], %(lease_seqs)s::bigint[]) AS ticket (id, lease_seq)
+WHERE jobs.id = ticket.id
+    AND jobs.lease_seq = coalesce(ticket.lease_seq, jobs.lease_seq)
+    AND CASE WHEN status = 'pending' AND leased_at IS NOT NULL
+        AND lease_expires_at > coalesce(%(now)s::timestamptz, clock_timestamp())
+        AND attempts < max_attempts THEN true END
+RETURNING
+    jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
+    backoff_policy, run_at, deadline_at, started_at, lease_expires_at;
+
+-- name: start_leased
+-- PostgreSQL as the transport: pick leased jobs of these queues and start them in one step.
+-- The inner query reads what is in flight, which capacity bounds, never the backlog.
+UPDATE jobs
+SET status = 'running',
+    attempts = attempts + 1,
+    started_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
+    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+        + make_interval(secs => %(lease_seconds)s),
+    worker = %(worker)s,
+    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE leased_at IS NOT NULL
+            AND status = 'pending'
+            AND queue = ANY (%(queues)s::text[])
+            AND lease_expires_at > coalesce(%(now)s::timestamptz, clock_timestamp())
+            AND attempts < max_attempts
+        ORDER BY deadline_at, priority DESC, id
+        LIMIT %(slots)s
+        FOR UPDATE SKIP LOCKED
+    ))
+RETURNING
+    id, lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
+    backoff_policy, run_at, deadline_at, started_at, lease_expires_at;
+
+-- name: extend_attempts
+-- The heartbeat: every attempt of a worker in one statement. What does not come back is lost.
+UPDATE jobs
+SET lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+        + make_interval(secs => %(lease_seconds)s)
+FROM unnest(%(ids)s::uuid[], %(lease_seqs)s::bigint[]) AS held (id, lease_seq)
+WHERE jobs.id = held.id
+    AND jobs.lease_seq = held.lease_seq
+    AND CASE WHEN status = 'running' THEN true END
+RETURNING jobs.id, cancel_requested_at IS NOT NULL AS cancel_requested;
+
+-- name: finish_attempts
+-- Succeed, retry, snooze, bury, cancel and release of running jobs are one statement.
+-- The fence is in the join: who no longer holds the lease writes nothing.
+-- A job whose cancel was asked for never goes back to pending.
+-- delay_seconds NULL leaves run_at, and so the deadline, where it was (release).
+UPDATE jobs
+SET status = CASE WHEN outcome.status = 'pending' AND cancel_requested_at IS NOT NULL
+        THEN 'cancelled' ELSE outcome.status END,
+    finished_at = CASE WHEN outcome.status <> 'pending' OR cancel_requested_at IS NOT NULL
+        THEN clock.now END,
+    due = outcome.status = 'pending' AND cancel_requested_at IS NULL
+        AND coalesce(outcome.delay_seconds, 0) <= 0,
+    attempts = attempts - outcome.attempts_back,
+    run_at = coalesce(outcome.run_at, jobs.run_at),
+    deadline_at = coalesce(outcome.run_at, jobs.run_at) + delay_tolerance,
+    first_run_at = CASE WHEN outcome.run_at IS NOT NULL
+        THEN coalesce(first_run_at, jobs.run_at) ELSE first_run_at END,
+    leased_at = NULL,
+    lease_expires_at = NULL,
+    last_error = coalesce(outcome.error::jsonb, last_error),
+    result = outcome.result::jsonb,
+    updated_at = clock.now
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
+CROSS JOIN LATERAL (
+    SELECT *, CASE WHEN status = 'pending'
+        THEN clock.now + make_interval(secs => delay_seconds) END AS run_at
+    FROM unnest(
+            %(ids)s::uuid[], %(lease_seqs)s::bigint[], %(statuses)s::text[],
+            %(delays_seconds)s::float8[], %(attempts_back)s::int[], %(errors)s::text[],
+            %(results)s::text[]
+        ) AS told (id, lease_seq, status, delay_seconds, attempts_back, error, result)
+) AS outcome
+WHERE jobs.id = outcome.id
+    AND jobs.lease_seq = outcome.lease_seq
+    AND CASE WHEN jobs.status = 'running' THEN true END
+RETURNING jobs.id;
+
+-- name: rescue_jobs
+-- Take back what nobody renewed. A leased job that was never started waits again as it was; a
+-- started one has used its attempt and runs again at once, or is dead if that was the last.
+-- lease_seq stays: the next lease makes it larger, and until then no start can match.
+UPDATE jobs
+SET status = CASE
+        WHEN status = 'pending' THEN 'pending'
+        WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+        WHEN attempts >= max_attempts THEN 'dead'
+        ELSE 'pending' END,
+    finished_at = CASE
+        WHEN status = 'running' AND (cancel_requested_at IS NOT NULL OR attempts >= max_attempts)
+        THEN clock.now END,
+    due = status = 'pending' OR (cancel_requested_at IS NULL AND attempts < max_attempts),
+    run_at = CASE WHEN status = 'running' AND cancel_requested_at IS NULL
+            AND attempts < max_attempts
+        THEN clock.now ELSE run_at END,
+    deadline_at = CASE WHEN status = 'running' AND cancel_requested_at IS NULL
+            AND attempts < max_attempts
+        THEN clock.now ELSE run_at END + delay_tolerance,
+    first_run_at = CASE WHEN status = 'running' AND cancel_requested_at IS NULL
+            AND attempts < max_attempts
+        THEN coalesce(first_run_at, run_at) ELSE first_run_at END,
+    last_error = CASE WHEN status = 'running' THEN jsonb_build_object(
+            'type', 'WorkerLost',
+            'message', 'the worker stopped renewing its lease: it crashed, hung or lost the database',
+            'attempt', attempts, 'worker', worker, 'lease_seq', lease_seq
+        ) ELSE last_error END,
+    leased_at = NULL,
+    lease_expires_at = NULL,
+    updated_at = clock.now
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
+WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE leased_at IS NOT NULL
+            AND lease_expires_at <= coalesce(%(now)s::timestamptz, clock_timestamp())
+        ORDER BY lease_expires_at
+        LIMIT %(most)s
+        FOR UPDATE SKIP LOCKED
+    ))
+RETURNING
+    id AS job_id, lease_seq, tenant_id, use_case, type, queue, attempts, status, worker,
+    coalesce(last_error ->> 'lease_seq' = lease_seq::text, false) AS was_running;
+
+-- name: cancel_job
+-- Pending: over at once. Running: asked for, and the worker's next heartbeat learns of it.
+UPDATE jobs
+SET status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END,
+    finished_at = CASE WHEN status = 'pending'
+        THEN coalesce(%(now)s::timestamptz, clock_timestamp()) END,
+    due = false,
+    leased_at = CASE WHEN status = 'pending' THEN NULL ELSE leased_at END,
+    lease_expires_at = CASE WHEN status = 'pending' THEN NULL ELSE lease_expires_at END,
+    cancel_requested_at = coalesce(
+        cancel_requested_at, %(now)s::timestamptz, clock_timestamp()),
+    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+WHERE id = %(id)s AND status IN ('pending', 'running')
+RETURNING *;
+
+-- name: requeue_job
+-- A finished job once more, with fresh attempts and a fresh deadline.
+UPDATE jobs
+SET status = 'pending',
+    due = true,
+    run_at = clock.now,
+    deadline_at = clock.now + delay_tolerance,
+    first_run_at = NULL,
+    finished_at = NULL,
+    started_at = NULL,
+    cancel_requested_at = NULL,
+    result = NULL,
+    max_attempts = attempts + %(more_attempts)s,
+    updated_at = clock.now
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
+WHERE id = %(id)s AND finished_at IS NOT NULL
+RETURNING jobs.*;
+
+-- name: prune_finished
+-- Old finished jobs of one use case, oldest first, a batch at a time.
+DELETE FROM jobs
+WHERE id = ANY (ARRAY(
+        SELECT id FROM jobs
+        WHERE use_case = %(use_case)s
+            AND finished_at < coalesce(%(now)s::timestamptz, clock_timestamp())
+                - make_interval(secs => %(retention_seconds)s)
+        ORDER BY finished_at
+        LIMIT %(most)s
+        FOR UPDATE SKIP LOCKED
+    ))
+RETURNING id;

@@ -1,0 +1,29 @@
+"""Carries events to whoever listens. A listener that fails never hurts a job."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from async_jobs.telemetry.events import Event
+
+Listener = Callable[[Event], None]
+
+_log = logging.getLogger("async_jobs.telemetry")
+
+
+class Bus:
+    """Synchronous fan-out in the emitting thread: listeners must be quick and must not block."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = list(listeners)
+
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _log.exception("A telemetry listener failed on %s", type(event).__name__)

@@ -1,0 +1,191 @@
+"""The catalogue of facts: one frozen class for each thing that happened.
+
+Names are in the past tense and follow the moves of `core/lifecycle.py`. The
+store's callers emit them after the write is known to have taken effect; what
+is made of them (log lines, metrics, spans, a dashboard) is the subscribers'
+affair. `docs/reference/events.md` is printed from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent(Event):
+    """A fact about one job; `attempt` is the attempt it belongs to, 0 before the first."""
+
+    job_id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    queue: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnqueued(JobEvent):
+    """A producer's job was stored, or an unfinished twin of it was found."""
+
+    deduplicated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(JobEvent):
+    """A worker started an attempt. `lateness_seconds` is negative when it was in time."""
+
+    waited_seconds: float
+    lateness_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnded(JobEvent):
+    """An attempt ended and its outcome is on the row."""
+
+    ran_seconds: float
+    error: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSucceeded(JobEnded):
+    """The handler returned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRetried(JobEnded):
+    """The attempt failed and another one follows after `delay_seconds`."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSnoozed(JobEnded):
+    """The handler asked to be called again after `delay_seconds`."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobBuried(JobEnded):
+    """The job was given up: it is dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled(JobEnded):
+    """The job ended as cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReleased(JobEnded):
+    """The attempt was given back: the worker is stopping or has no handler for the type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLost(JobEnded):
+    """The attempt ended, but its lease had been taken back: the outcome was dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRescued(JobEvent):
+    """A worker was lost: the lease of a running attempt ran out. `dead`: that was the last one."""
+
+    worker: str | None
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseUnused(JobEvent):
+    """A lease ran out before any worker started the job: it waits again, no attempt used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequeued(JobEvent):
+    """An operator put a finished job back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsLeased(Event):
+    """One dispatch: `sent` jobs went on their way, `failed` came back at once."""
+
+    use_case: str
+    sent: int
+    failed: int
+    in_flight: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendFailed(Event):
+    """A queue did not accept messages; their leases were released."""
+
+    queue: str
+    messages: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDropped(Event):
+    """A message that is not ours, or cannot be read, was removed."""
+
+    queue: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsPruned(Event):
+    """Finished jobs older than the retention were deleted."""
+
+    use_case: str
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopFailed(Event):
+    """One pass of a loop failed; it goes on after `retry_in_seconds`."""
+
+    loop: str
+    error: BaseException
+    failures: int
+    retry_in_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRecovered(Event):
+    """A loop that had failed works again."""
+
+    loop: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStarted(Event):
+    """A scheduler or worker is ready."""
+
+    role: str
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStopping(Event):
+    """A scheduler or worker was asked to stop."""
+
+    role: str
+    name: str
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStopped(Event):
+    """A scheduler or worker has stopped."""
+
+    role: str
+    name: str

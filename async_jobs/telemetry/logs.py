@@ -1,0 +1,137 @@
+"""Every log line's wording: events in, one line out. Also how the commands format lines.
+
+The library itself configures nothing: its loggers are `async_jobs.*`, and what
+becomes of the records is the application's choice. Only the command line calls
+`configure`. Text that came from outside is escaped, so that one event is always
+one line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+from async_jobs.core.record import safe_text
+from async_jobs.telemetry import events as ev
+
+_log = logging.getLogger("async_jobs")
+_DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+
+job_fields: ContextVar[dict[str, str] | None] = ContextVar("async_jobs_job_fields", default=None)
+"""The job whose handler runs here; lines logged inside a handler carry it."""
+
+_WORDING: dict[type[ev.Event], tuple[int, str]] = {
+    ev.JobEnqueued: (_DEBUG, "enqueued"),
+    ev.JobStarted: (_DEBUG, "started, {waited_seconds:.3f} s after it could run"),
+    ev.JobSucceeded: (_INFO, "succeeded in {ran_seconds:.3f} s"),
+    ev.JobRetried: (_WARNING, "failed, runs again in {delay_seconds:.1f} s: {error}"),
+    ev.JobSnoozed: (_INFO, "snoozed for {delay_seconds:.1f} s"),
+    ev.JobBuried: (_ERROR, "dead: {error}"),
+    ev.JobCancelled: (_INFO, "cancelled: {error}"),
+    ev.JobReleased: (_INFO, "given back: {error}"),
+    ev.LeaseLost: (_WARNING, "outcome dropped: its lease was taken back while it ran"),
+    ev.JobRescued: (_WARNING, "lost by worker {worker}, whose lease ran out (dead: {dead})"),
+    ev.LeaseUnused: (_INFO, "not started by any worker before its lease ran out, leased again"),
+    ev.JobRequeued: (_INFO, "requeued"),
+    ev.JobsLeased: (
+        _DEBUG,
+        "leased in {use_case}: {sent} sent, {failed} not accepted, {in_flight} of {capacity} held",
+    ),
+    ev.SendFailed: (_ERROR, "queue {queue} did not accept {messages} messages: {reason}"),
+    ev.MessageDropped: (_WARNING, "queue {queue}: message removed: {reason}"),
+    ev.JobsPruned: (_INFO, "pruned {jobs} finished jobs of {use_case}"),
+    ev.LoopFailed: (
+        _ERROR,
+        "{loop} failed ({failures} in a row), again in {retry_in_seconds:.1f} s: {error!r}",
+    ),
+    ev.LoopRecovered: (_INFO, "{loop} works again after {failures} failures"),
+    ev.ProcessStarted: (_INFO, "{role} {name} ready: {detail}"),
+    ev.ProcessStopping: (_INFO, "{role} {name} stopping, {running} attempts running"),
+    ev.ProcessStopped: (_INFO, "{role} {name} stopped"),
+}
+
+
+def log_event(event: ev.Event) -> None:
+    """The listener that writes log lines; subscribe it to a Bus."""
+    level, wording = _WORDING[type(event)]
+    if not _log.isEnabledFor(level):
+        return
+    facts = {spec.name: getattr(event, spec.name) for spec in fields(event)}
+    if isinstance(event, ev.JobEvent):
+        facts["error"] = _one_line_error(facts.get("error"))
+        text = f"job {event.job_id} ({event.type}, tenant {event.tenant_id}, "
+        text += f"attempt {event.attempt}) {wording.format(**facts)}"
+    else:
+        text = wording.format(**facts)
+    _log.log(level, "%s", text, extra={"event": type(event).__name__, "facts": facts})
+
+
+def _one_line_error(error: dict[str, Any] | None) -> str:
+    if not error:
+        return "no error"
+    return f"{error.get('type', 'Error')}: {error.get('message', '')}"
+
+
+def escape(text: str, most: int = 2_000) -> str:
+    """*text* as one printable line: control characters become their escapes."""
+    text = safe_text(text, most)
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:01.234 INFO  message`, tracebacks on their own lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        line = f"{at} {record.levelname:<7} {escape(record.getMessage())}"
+        if (job := job_fields.get()) and not hasattr(record, "event"):
+            line += f"  [job {job['job_id']}]"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": safe_text(record.getMessage(), 8_000),
+            **(job_fields.get() or {}),
+        }
+        if event := getattr(record, "event", None):
+            line["event"] = event
+            line |= {key: value for key, value in record.__dict__["facts"].items() if value != ""}
+        if record.exc_info:
+            line["traceback"] = safe_text(self.formatException(record.exc_info), 8_000)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+_FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
+    "text": TextFormatter,
+    "json": JsonFormatter,
+}
+
+
+def configure(level: str, *, log_format: str = "text") -> None:
+    """Log to standard error; for the command line only."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_FORMATTERS[log_format]())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("boto3", "botocore", "urllib3", "psycopg.pool"):
+        logging.getLogger(chatty).setLevel(
+            max(logging.WARNING, logging.getLevelName(level.upper()))
+        )

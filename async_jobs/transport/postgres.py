@@ -1,0 +1,80 @@
+"""PostgreSQL itself as the transport: the leased row is the message.
+
+Used for every use case without an SQS queue. Sending is nothing more than the
+lease, which is committed already. A worker picks leased rows of its queues
+straight from the table and starts them in the same statement, so there is one
+write less than with SQS, no second table and no extra service.
+
+How a worker learns that there is something to pick: a hint (NOTIFY, sent in the
+commit of the lease) wakes it; without hints it asks again after a pause that
+grows from 20 ms to the poll interval. Hints are never needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from async_jobs.models import Leased, StartedJob
+from async_jobs.transport.ports import SendReport, StartDesk
+
+FIRST_PAUSE_SECONDS = 0.02
+
+
+class PostgresSender:
+    """Nothing to send: the lease is the message."""
+
+    async def send(self, leased: Sequence[Leased], *, pack: int) -> SendReport:
+        return SendReport()
+
+
+class PostgresReceiver:
+    """Picks leased jobs of *queues* from the table."""
+
+    def __init__(
+        self,
+        desk: StartDesk,
+        queues: Sequence[str],
+        *,
+        worker: str,
+        lease_seconds: float,
+        poll_interval_seconds: float,
+    ) -> None:
+        self._desk = desk
+        self._queues = list(queues)
+        self._worker = worker
+        self._lease_seconds = lease_seconds
+        self._poll_interval_seconds = poll_interval_seconds
+        self._bell = asyncio.Event()
+        self._pause_seconds = 0.0
+
+    def ring(self, queue: str) -> None:
+        """A hint came in for *queue*."""
+        if queue in self._queues:
+            self._bell.set()
+
+    async def wait(self, slots: int) -> None:
+        if self._pause_seconds:
+            try:
+                async with asyncio.timeout(self._pause_seconds):
+                    await self._bell.wait()
+            except TimeoutError:
+                pass
+
+    async def start(self, slots: int) -> list[StartedJob]:
+        self._bell.clear()
+        jobs = await self._desk.start_leased(
+            self._queues, slots=slots, worker=self._worker, lease_seconds=self._lease_seconds
+        )
+        self._pause_seconds = 0.0 if jobs else self._longer_pause()
+        return jobs
+
+    def _longer_pause(self) -> float:
+        longer = max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds)
+        return min(longer, self._poll_interval_seconds)
+
+    async def hand_back(self) -> None:
+        """Nothing is held: what was picked was started."""
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,134 @@
+"""Keeps the leases of running attempts alive, from a thread of its own.
+
+A handler that blocks the event loop (a long computation, `time.sleep`) must not
+cost its neighbours their leases, so nothing here needs the loop: one statement
+per beat renews all leases and tells which cancels were asked for.
+
+    a lease did not come back    another process has the job: its attempt is interrupted, and
+                                 its outcome will be dropped
+    a cancel was asked for       its attempt is interrupted and ends as cancelled
+    the database is away         tried again every second; attempts whose leases are about to
+                                 run out are interrupted, because from then on the job may run
+                                 elsewhere
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from async_jobs.core.outcome import Interruption
+
+RETRY_SECONDS = 1.0
+STOP_SECONDS = 2.0
+
+Interrupt = Callable[[UUID, int, Interruption | None], None]
+
+
+class Keeper(Protocol):
+    """The store's move that the heartbeat makes."""
+
+    def extend(self, held: Mapping[UUID, int], *, lease_seconds: float) -> dict[UUID, bool]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """A lease, and the monotonic time at which its start was asked for."""
+
+    lease_seq: int
+    asked_at: float
+
+
+class Heartbeat:
+    """Renews every lease given to `hold` until it is dropped."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        *,
+        interval_seconds: float,
+        lease_seconds: float,
+        interrupt: Interrupt,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._held: dict[UUID, _Held] = {}
+        self._renewed_at: dict[_Held, float] = {}
+        self._keeper = keeper
+        self._interval_seconds = interval_seconds
+        self._lease_seconds = lease_seconds
+        self._interrupt = interrupt
+        self._failed = failed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="async-jobs-heartbeat", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begin to beat; call from the event loop whose attempts it interrupts."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a beat under way is waited for, but not for long."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def hold(self, job_id: UUID, lease_seq: int, *, asked_at: float) -> None:
+        """Renew this lease from now on; its start was asked for at the monotonic *asked_at*."""
+        self._held[job_id] = _Held(lease_seq, asked_at)
+
+    def drop(self, job_id: UUID, lease_seq: int) -> None:
+        """Renew this lease no more; a later lease of the same job stays held."""
+        held = self._held.get(job_id)
+        if held is not None and held.lease_seq == lease_seq:
+            del self._held[job_id]
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        pause = self._interval_seconds
+        while not self._stop.wait(pause):
+            pause = self._beat()
+        self._keeper.close()
+
+    def _beat(self) -> float:
+        """Renew once; seconds until the next beat."""
+        held = self._held.copy()
+        if not held:
+            return self._interval_seconds
+        asked_at = time.monotonic()
+        leases = {job_id: one.lease_seq for job_id, one in held.items()}
+        try:
+            ours = self._keeper.extend(leases, lease_seconds=self._lease_seconds)
+        except Exception as error:
+            # Whatever it was: a heartbeat that ends would cost every attempt its lease.
+            self._call(self._failed, error)
+            self._give_up(held)
+            return min(RETRY_SECONDS, self._interval_seconds)
+        for job_id, one in held.items():
+            if job_id not in ours:
+                self._call(self._interrupt, job_id, one.lease_seq, None)
+            elif ours[job_id]:
+                self._call(self._interrupt, job_id, one.lease_seq, Interruption.CANCELLED)
+        self._renewed_at = {held[job_id]: asked_at for job_id in ours}
+        return self._interval_seconds
+
+    def _give_up(self, held: Mapping[UUID, _Held]) -> None:
+        """Interrupt what may run elsewhere before the next beat."""
+        doubtful_from = time.monotonic() + 2 * min(RETRY_SECONDS, self._interval_seconds)
+        for job_id, one in held.items():
+            if self._renewed_at.get(one, one.asked_at) + self._lease_seconds <= doubtful_from:
+                self._call(self._interrupt, job_id, one.lease_seq, None)
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *args)

@@ -1,0 +1,192 @@
+"""The worker: takes jobs from its receivers, runs their handlers, records how they ended.
+
+    consumers   one loop per receiver, all sharing the slots
+    attempts    a task each, up to the concurrency
+    recorder    writes outcomes, many in one statement
+    heartbeat   a thread, renews the leases of what runs
+
+Stopping, in this order, so that nothing is lost and little is repeated:
+
+    1  consumers stop; a long poll under way is let finish; what was received and not started
+       is handed back
+    2  running attempts get the grace period
+    3  what still runs is interrupted and released: pending at once, the attempt not used
+    4  the recorder writes the last outcomes; the heartbeat ends after that
+    5  handlers that ignore their interruption are left behind; their leases run out
+
+Asked a second time, it waits for nothing that it can interrupt: no grace, no long poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from async_jobs.core.outcome import Interruption
+from async_jobs.models import EnqueueFromHandler, StartedJob
+from async_jobs.registry import JobRegistry
+from async_jobs.runtime.loop import Loop
+from async_jobs.telemetry.bus import Bus
+from async_jobs.telemetry.events import LoopFailed, ProcessStopping
+from async_jobs.transport.ports import Receiver
+from async_jobs.worker.attempt import Attempt, started_event
+from async_jobs.worker.consumer import Consumer
+from async_jobs.worker.heartbeat import Heartbeat, Keeper
+from async_jobs.worker.recorder import FinishDesk, Recorder
+from async_jobs.worker.slots import Slots
+
+LAST_WORDS_SECONDS = 3.0
+"""How long an interrupted handler may take to end."""
+
+
+class Worker:
+    """Runs handlers until stopped."""
+
+    def __init__(
+        self,
+        name: str,
+        desk: FinishDesk,
+        keeper: Keeper,
+        receivers: Sequence[Receiver],
+        registry: JobRegistry,
+        *,
+        concurrency: int,
+        lease_seconds: float,
+        heartbeat_interval_seconds: float,
+        enqueuer: EnqueueFromHandler,
+        bus: Bus,
+    ) -> None:
+        self.name = name
+        self._registry = registry
+        self._enqueuer = enqueuer
+        self._bus = bus
+        self._slots = Slots(concurrency)
+        self._recorder = Recorder(desk, lease_seconds=lease_seconds, bus=bus)
+        self._heartbeat = Heartbeat(
+            keeper,
+            interval_seconds=heartbeat_interval_seconds,
+            lease_seconds=lease_seconds,
+            interrupt=self._interrupt,
+            failed=self._heartbeat_failed,
+        )
+        self._lease_seconds = lease_seconds
+        self._attempts: dict[tuple[UUID, int], Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop_asked = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._grace_seconds = 0.0
+        self._intakes = [self._intake(number, one) for number, one in enumerate(receivers)]
+
+    @property
+    def loops(self) -> list[Loop]:
+        """Every loop, for health checks."""
+        return [loop for _, loop in self._intakes]
+
+    @property
+    def running(self) -> int:
+        """How many attempts run now."""
+        return len(self._attempts)
+
+    def stop(self, *, grace_seconds: float) -> None:
+        """Let `run` return; called a second time it interrupts what still runs at once."""
+        if self._stop_asked.is_set():
+            self._hurry.set()
+        self._grace_seconds = grace_seconds
+        self._stop_asked.set()
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        self._heartbeat.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._recorder.run())
+                taking_in = [tasks.create_task(self._take_in(*one)) for one in self._intakes]
+                await self._stop_asked.wait()
+                for _, loop in self._intakes:
+                    loop.stop()
+                self._bus.emit(ProcessStopping(role="worker", name=self.name, running=self.running))
+                await self._finish(taking_in)
+                self._recorder.stop(within_seconds=LAST_WORDS_SECONDS)
+        finally:
+            self._heartbeat.stop()
+
+    def _intake(self, number: int, receiver: Receiver) -> tuple[Consumer, Loop]:
+        consumer = Consumer(receiver, self._slots, self._begin, stopping=self._stop_asked.is_set)
+        return consumer, Loop(f"intake {number + 1}", consumer.tick, bus=self._bus)
+
+    async def _take_in(self, consumer: Consumer, loop: Loop) -> None:
+        await loop.run()
+        try:
+            await consumer.stop()
+        except Exception as error:
+            # What could not be handed back comes back by itself when its lease runs out.
+            self._bus.emit(
+                LoopFailed(loop=loop.name, error=error, failures=1, retry_in_seconds=0.0)
+            )
+
+    def _begin(self, job: StartedJob, asked_at: float) -> None:
+        attempt = Attempt(
+            job, self._registry, self._recorder.record, enqueuer=self._enqueuer, bus=self._bus
+        )
+        if time.monotonic() >= asked_at + self._lease_seconds:
+            # The loop was blocked for so long that the job may run elsewhere by now.
+            attempt.interrupt(None)
+        self._attempts[job.id, job.lease_seq] = attempt
+        self._heartbeat.hold(job.id, job.lease_seq, asked_at=asked_at)
+        self._bus.emit(started_event(job))
+        task = asyncio.get_running_loop().create_task(self._run(attempt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, attempt: Attempt) -> None:
+        job = attempt.job
+        try:
+            await attempt.run()
+        finally:
+            self._heartbeat.drop(job.id, job.lease_seq)
+            self._attempts.pop((job.id, job.lease_seq), None)
+            self._slots.give_back(1)
+
+    def _interrupt(self, job_id: UUID, lease_seq: int, why: Interruption | None) -> None:
+        if attempt := self._attempts.get((job_id, lease_seq)):
+            attempt.interrupt(why)
+
+    async def _finish(self, taking_in: Sequence[asyncio.Task[None]]) -> None:
+        """Let attempts and intakes end, in the order that the module describes."""
+        grace_ends_at = time.monotonic() + self._grace_seconds
+        await self._drain(self._tasks, grace_ends_at)
+        left_behind = set(self._tasks)
+        if not await self._unless_hurried(taking_in):
+            for task in taking_in:
+                task.cancel()
+        # An intake that was just starting jobs has begun their attempts by now.
+        await self._drain(self._tasks - left_behind, grace_ends_at)
+
+    async def _drain(self, tasks: Collection[asyncio.Task[None]], grace_ends_at: float) -> None:
+        await self._unless_hurried(tasks, until=grace_ends_at)
+        for attempt in list(self._attempts.values()):
+            attempt.interrupt(Interruption.STOPPING)
+        if tasks := [task for task in tasks if not task.done()]:
+            await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
+
+    async def _unless_hurried(
+        self, tasks: Collection[asyncio.Task[None]], *, until: float | None = None
+    ) -> bool:
+        """Wait for *tasks*; whether all ended before *until* and before the second `stop`."""
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        left = set(tasks)
+        try:
+            async with asyncio.timeout(None if until is None else until - time.monotonic()):
+                while left and not hurry.done():
+                    await asyncio.wait({*left, hurry}, return_when=asyncio.FIRST_COMPLETED)
+                    left = {task for task in left if not task.done()}
+        except TimeoutError:
+            pass
+        finally:
+            hurry.cancel()
+        return not left
+
+    def _heartbeat_failed(self, error: Exception) -> None:
+        self._bus.emit(LoopFailed(loop="heartbeat", error=error, failures=1, retry_in_seconds=1.0))

@@ -1,0 +1,1 @@
+"""An example application on Async Jobs: mail, labels, traffic and everything to deploy it."""

@@ -1,0 +1,139 @@
+"""A PostgreSQL for the whole run, a fresh migrated database for each test, and leak checks.
+
+The server is our own embedded one, or the one that TEST_POSTGRES_DSN names (a
+superuser's connection string), so that the suite also runs against other versions.
+A test that leaves connections or asyncio tasks behind fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from async_jobs.ddl import get_ddl
+from async_jobs.embedded.postgres import PostgresServer
+
+_Admin = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """A superuser's connection string of the server that the tests use."""
+    given = os.environ.get("TEST_POSTGRES_DSN")
+    if given:
+        yield given
+        return
+    with PostgresServer(settings="fast") as server:
+        yield server.socket_dsn
+
+
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_dsn: str) -> Iterator[_Admin]:
+    """One connection in autocommit for creating and dropping databases."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+        yield admin
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_dsn: str, postgres_admin: _Admin) -> Iterator[str]:
+    """The name of a database with the schema, which nobody is connected to."""
+    name = f"async_jobs_template_{uuid.uuid4().hex[:12]}"
+    postgres_admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    with psycopg.connect(make_conninfo(postgres_dsn, dbname=name)) as conn:
+        conn.execute(get_ddl())
+    yield name
+    _drop(postgres_admin, name)
+
+
+@pytest.fixture
+def database(postgres_dsn: str, postgres_admin: _Admin, template_database: str) -> Iterator[str]:
+    """The connection string of a fresh database with the schema; gone after the test."""
+    name = f"async_jobs_test_{uuid.uuid4().hex[:12]}"
+    postgres_admin.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+            sql.Identifier(name), sql.Identifier(template_database)
+        )
+    )
+    yield make_conninfo(postgres_dsn, dbname=name)
+    left = _connections_left(postgres_admin, name)
+    _drop(postgres_admin, name)
+    if left:
+        pytest.fail(f"The test left connections open: {left}")
+
+
+@pytest.fixture(scope="session")
+def shared_database(
+    postgres_dsn: str, postgres_admin: _Admin, template_database: str
+) -> Iterator[str]:
+    """The connection string of a database that many tests use one after the other."""
+    name = f"async_jobs_shared_{uuid.uuid4().hex[:12]}"
+    postgres_admin.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(template_database)
+        )
+    )
+    yield make_conninfo(postgres_dsn, dbname=name)
+    _drop(postgres_admin, name)
+
+
+@pytest.fixture
+def emptied_database(shared_database: str, postgres_admin: _Admin) -> Iterator[str]:
+    """The shared database, emptied after the test: much quicker than a fresh one."""
+    yield shared_database
+    name = str(conninfo_to_dict(shared_database)["dbname"])
+    left = _connections_left(postgres_admin, name)
+    with psycopg.connect(shared_database, autocommit=True) as conn:
+        conn.execute("TRUNCATE jobs")
+    if left:
+        pytest.fail(f"The test left connections open: {left}")
+
+
+@pytest.fixture(autouse=True)
+def no_task_left(request: pytest.FixtureRequest) -> None:
+    """Fail an async test that leaves asyncio tasks behind; fixtures have ended by then."""
+    if request.node.get_closest_marker("asyncio"):
+        request.getfixturevalue("watch_tasks")
+
+
+@pytest_asyncio.fixture
+async def watch_tasks() -> AsyncIterator[None]:
+    """The async half of `no_task_left`."""
+    yield
+    left = _other_tasks()
+    for _ in range(10):
+        if not left:
+            return
+        await asyncio.sleep(0)
+        left = _other_tasks()
+    pytest.fail(f"The test left asyncio tasks behind: {left}")
+
+
+def _other_tasks() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def _connections_left(admin: _Admin, name: str, patience_seconds: float = 2.0) -> list[str]:
+    """What is still connected; a backend needs a moment to end after its client has."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        rows = admin.execute(
+            "SELECT pid, application_name, state, left(query, 200) FROM pg_stat_activity "
+            "WHERE datname = %s AND backend_type = 'client backend'",
+            [name],
+        ).fetchall()
+        if not rows or time.monotonic() > deadline:
+            return [str(row) for row in rows]
+        time.sleep(0.005)
+
+
+def _drop(admin: _Admin, name: str) -> None:
+    admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,0 +1,203 @@
+"""How an attempt ended decides what the row becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_jobs.core.lifecycle import LIFECYCLE, Move, allowed
+from async_jobs.core.outcome import (
+    Ending,
+    Interrupted,
+    Interruption,
+    Outcome,
+    Raised,
+    Returned,
+    decide,
+)
+from async_jobs.errors import Bury, Cancel, Retry, Snooze
+from async_jobs.models import JobStatus, StartedJob
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+TEN_YEARS_SECONDS = 10 * 366 * 86_400.0
+JOB = StartedJob(
+    id=UUID(int=1),
+    lease_seq=1,
+    tenant_id="acme",
+    use_case="mail",
+    type="send",
+    queue="mail",
+    payload={},
+    attempts=1,
+    max_attempts=3,
+    backoff_policy={"type": "constant", "base_delay_seconds": 40, "jitter": 0},
+    run_at=NOW,
+    deadline_at=NOW + timedelta(seconds=60),
+    started_at=NOW,
+    lease_expires_at=NOW + timedelta(seconds=30),
+)
+FIRST, LAST = JOB, replace(JOB, attempts=3)
+BOOM = Raised(ValueError("boom"))
+
+
+@pytest.mark.parametrize(
+    ("job", "ending", "move", "status", "delay_seconds", "gives_back"),
+    [
+        (FIRST, Returned(None), Move.SUCCEED, "succeeded", None, False),
+        (LAST, Returned({"a": 1}), Move.SUCCEED, "succeeded", None, False),
+        (FIRST, Returned(object()), Move.SUCCEED, "succeeded", None, False),
+        (FIRST, BOOM, Move.RETRY, "pending", 40.0, False),
+        (LAST, BOOM, Move.BURY, "dead", None, False),
+        (FIRST, Raised(Retry()), Move.RETRY, "pending", 40.0, False),
+        (FIRST, Raised(Retry(7)), Move.RETRY, "pending", 7.0, False),
+        (FIRST, Raised(Retry(0)), Move.RETRY, "pending", 0.0, False),
+        (FIRST, Raised(Retry(-5)), Move.RETRY, "pending", 0.0, False),
+        (LAST, Raised(Retry(7)), Move.BURY, "dead", None, False),
+        (FIRST, Raised(Snooze(9)), Move.SNOOZE, "pending", 9.0, True),
+        (LAST, Raised(Snooze(9)), Move.SNOOZE, "pending", 9.0, True),
+        (FIRST, Raised(Snooze(-9)), Move.SNOOZE, "pending", 0.0, True),
+        (FIRST, Raised(Cancel("no")), Move.CANCEL, "cancelled", None, False),
+        (LAST, Raised(Cancel()), Move.CANCEL, "cancelled", None, False),
+        (FIRST, Raised(Bury("no")), Move.BURY, "dead", None, False),
+        (FIRST, Interrupted(Interruption.CANCELLED), Move.CANCEL, "cancelled", None, False),
+        (FIRST, Interrupted(Interruption.STOPPING), Move.RELEASE, "pending", None, True),
+        (LAST, Interrupted(Interruption.STOPPING), Move.RELEASE, "pending", None, True),
+        (FIRST, Raised(SystemExit(1)), Move.RETRY, "pending", 40.0, False),
+        (FIRST, Raised(KeyboardInterrupt()), Move.RETRY, "pending", 40.0, False),
+        (FIRST, Raised(asyncio.CancelledError()), Move.RETRY, "pending", 40.0, False),
+        (LAST, Raised(GeneratorExit()), Move.BURY, "dead", None, False),
+        (FIRST, Raised(BaseExceptionGroup("", [SystemExit()])), Move.RETRY, "pending", 40.0, False),
+    ],
+)
+def test_the_table_of_endings(
+    job: StartedJob,
+    ending: Ending,
+    move: Move,
+    status: str,
+    delay_seconds: float | None,
+    gives_back: bool,
+) -> None:
+    outcome = decide(job, ending, random=0.0)
+
+    assert (outcome.move, outcome.status) == (move, status)
+    assert outcome.delay_seconds == delay_seconds
+    assert outcome.gives_attempt_back is gives_back
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300, 1e12, 10**400])
+@pytest.mark.parametrize("signal", [Retry, Snooze])
+def test_a_wait_beyond_all_calendars_becomes_ten_years(signal: Any, seconds: float) -> None:
+    assert decide(FIRST, Raised(signal(seconds)), random=0.0).delay_seconds == TEN_YEARS_SECONDS
+
+
+@pytest.mark.parametrize("seconds", [math.nan, "5", None, timedelta(seconds=5), [], True])
+def test_a_snooze_without_a_usable_wait_is_a_failure_of_the_handler(seconds: Any) -> None:
+    outcome = decide(FIRST, Raised(Snooze(seconds)), random=0.0)
+
+    assert (outcome.move, outcome.delay_seconds) == (Move.RETRY, 40.0)
+    assert outcome.error is not None
+
+
+@pytest.mark.parametrize("seconds", [math.nan, "5", timedelta(seconds=5), [], True])
+def test_a_retry_without_a_usable_wait_follows_the_backoff(seconds: Any) -> None:
+    outcome = decide(FIRST, Raised(Retry(seconds)), random=0.0)
+
+    assert (outcome.move, outcome.delay_seconds) == (Move.RETRY, 40.0)
+
+
+def test_the_backoff_counts_from_the_attempt_that_failed() -> None:
+    job = replace(JOB, attempts=2, backoff_policy={"type": "linear", "base_delay_seconds": 10})
+
+    assert decide(job, BOOM, random=0.0).delay_seconds == 20.0
+
+
+@pytest.mark.parametrize("policy", [None, {"type": "fibonacci"}, [], "x", {"jitter": 10**400}])
+def test_a_policy_written_past_our_checks_gives_way_to_the_default(policy: Any) -> None:
+    outcome = decide(replace(JOB, backoff_policy=policy), BOOM, random=0.0)
+
+    assert outcome.delay_seconds == 60.0
+
+
+def test_a_failure_is_recorded_with_its_attempt() -> None:
+    outcome = decide(replace(JOB, attempts=2), BOOM, random=0.0)
+
+    assert outcome.error_json is not None
+    recorded = json.loads(outcome.error_json)
+    assert (recorded["type"], recorded["message"]) == ("ValueError", "boom")
+    assert recorded["attempt"] == 2
+
+
+@pytest.mark.parametrize(
+    ("signal", "message"),
+    [
+        (Cancel("changed my mind"), "changed my mind"),
+        (Cancel(), "cancelled by its handler"),
+        (Bury("no such address"), "no such address"),
+        (Bury(), "buried by its handler"),
+    ],
+)
+def test_the_reason_a_handler_gives_is_recorded(signal: Exception, message: str) -> None:
+    outcome = decide(JOB, Raised(signal), random=0.0)
+
+    assert json.loads(outcome.error_json or "")["message"] == message
+
+
+@pytest.mark.parametrize("message", ["nul \0", "lone \ud800 surrogate", "x" * 10**6])
+def test_an_error_text_that_postgresql_could_not_hold_is_made_safe(message: str) -> None:
+    for error in (ValueError(message), Cancel(message), Bury(message), Retry(1, message)):
+        text = decide(JOB, Raised(error), random=0.0).error_json or ""
+
+        assert "\\u0000" not in text
+        assert "\\ud800" not in text
+        assert len(text) <= 8 * 1024
+
+
+def test_a_result_is_stored_only_on_success() -> None:
+    assert decide(JOB, Returned([1]), random=0.0).result_json == "[1]"
+    assert decide(JOB, BOOM, random=0.0).result_json is None
+
+
+anything = st.one_of(
+    st.none(), st.booleans(), st.floats(), st.integers(), st.text(st.characters()), st.binary()
+)
+endings: st.SearchStrategy[Ending] = st.one_of(
+    anything.map(Returned),
+    st.sampled_from(Interruption).map(Interrupted),
+    anything.map(lambda value: Raised(ValueError(value))),
+    anything.map(lambda value: Raised(Retry(value))),
+    anything.map(lambda value: Raised(Snooze(value))),
+    anything.map(lambda value: Raised(Cancel(value))),
+    anything.map(lambda value: Raised(Bury(value))),
+    st.sampled_from([SystemExit(), KeyboardInterrupt(), GeneratorExit()]).map(Raised),
+)
+
+
+@given(endings, st.integers(1, 1000), st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
+def test_no_ending_whatsoever_leads_where_the_lifecycle_does_not(
+    ending: Ending, attempts: int, max_attempts: int, random: float
+) -> None:
+    job = replace(JOB, attempts=min(attempts, max_attempts), max_attempts=max_attempts)
+
+    outcome = decide(job, ending, random=random)
+
+    assert outcome.status in rule_of(outcome).to_statuses
+    assert allowed(JobStatus.RUNNING, outcome.status)
+    assert outcome.delay_seconds is None or 0 <= outcome.delay_seconds <= TEN_YEARS_SECONDS
+    assert has_attempts_left(job, outcome) or outcome.status.is_finished
+
+
+def rule_of(outcome: Outcome) -> Any:
+    return next(rule for rule in LIFECYCLE if rule.move is outcome.move)
+
+
+def has_attempts_left(job: StartedJob, outcome: Outcome) -> bool:
+    return job.attempts - int(outcome.gives_attempt_back) < job.max_attempts

@@ -1,0 +1,230 @@
+"""The one door to PostgreSQL: bounded, clean, translated; a shared pool comes back as it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg_pool import AsyncConnectionPool
+
+from async_jobs.errors import StoreUnavailable
+from async_jobs.store.jobs import JobStore
+
+from .factories import SUCCEEDED, JobFactory, new_job
+
+Pool = AsyncConnectionPool[Any]
+
+
+@pytest.fixture
+def database(fresh_database: str) -> str:
+    """These tests change the schema."""
+    return fresh_database
+
+
+@pytest_asyncio.fixture
+async def single_pool(database: str) -> AsyncIterator[Pool]:
+    """One connection as an application has it by default: not in autocommit."""
+    async with AsyncConnectionPool(database, min_size=1, max_size=1, open=False) as pool:
+        yield pool
+
+
+async def backend_pid(pool: Pool) -> int:
+    async with pool.connection() as conn:
+        return int(conn.info.backend_pid)
+
+
+async def test_a_pool_that_is_not_open_is_told_how_to_open_it(database: str) -> None:
+    store = JobStore(AsyncConnectionPool(database, open=False))
+
+    with pytest.raises(StoreUnavailable, match="async with pool:") as refusal:
+        await store.get(new_job().id)
+
+    assert "await pool.open(wait=True)" in str(refusal.value)
+
+
+async def test_a_closed_pool_is_told_the_same(database: str) -> None:
+    pool: Pool = AsyncConnectionPool(database, open=False)
+    async with pool:
+        pass
+
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await JobStore(pool).get(new_job().id)
+
+
+async def test_a_default_pool_serves_every_kind_of_move(single_pool: Pool) -> None:
+    jobs = JobFactory(JobStore(single_pool))
+    job = await jobs.finished(SUCCEEDED, dedupe_key="k")
+
+    assert (await jobs.row(job)).finished_at is not None
+
+
+async def test_a_default_pool_gets_its_connection_back_as_it_was(single_pool: Pool) -> None:
+    store = JobStore(single_pool)
+    await store.enqueue([new_job()])
+    await store.enqueue([new_job(), new_job(dedupe_key="k")])
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await store.enqueue([new_job(max_attempts=0)])
+
+    async with single_pool.connection() as conn:
+        assert not conn.autocommit
+        assert conn.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+
+
+async def test_an_autocommit_pool_stays_in_autocommit(pool: Pool) -> None:
+    await JobStore(pool).enqueue([new_job()])
+
+    async with pool.connection() as conn:
+        assert conn.autocommit
+
+
+async def test_a_single_statement_commits_by_itself(
+    single_pool: Pool, db: psycopg.Connection[Any]
+) -> None:
+    await JobStore(single_pool).enqueue([new_job()])
+
+    assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("batch", [[new_job()], [new_job(), new_job(dedupe_key="k")]])
+async def test_a_server_that_became_read_only_does_not_get_its_connection_back(
+    single_pool: Pool, db: psycopg.Connection[Any], batch: list[Any]
+) -> None:
+    store = JobStore(single_pool)
+    old_pid = await backend_pid(single_pool)
+    async with single_pool.connection() as conn:
+        await conn.execute("SET SESSION default_transaction_read_only = on")
+    with pytest.raises(StoreUnavailable, match="ReadOnlySqlTransaction"):
+        await store.enqueue(batch)
+
+    await store.enqueue(batch)
+    assert await backend_pid(single_pool) != old_pid
+
+
+async def test_a_terminated_connection_is_replaced(
+    single_pool: Pool, db: psycopg.Connection[Any]
+) -> None:
+    store = JobStore(single_pool)
+    db.execute("SELECT pg_terminate_backend(%s, 5000)", [await backend_pid(single_pool)])
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        await store.enqueue([new_job()])
+
+    await store.enqueue([new_job()])
+
+
+async def test_a_statement_that_waits_too_long_is_given_up_and_taken_back(
+    single_pool: Pool, db: psycopg.Connection[Any]
+) -> None:
+    store = JobStore(single_pool, timeout_seconds=0.1)
+    await store.enqueue([new_job()])
+    with db.transaction():
+        db.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable, match=r"no answer within 0\.1 s"):
+            await store.enqueue([new_job()])
+        waiting = db.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).fetchone()
+
+    assert waiting == (0,)
+    assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+
+
+async def test_after_a_time_out_the_pool_serves_again(
+    single_pool: Pool, db: psycopg.Connection[Any]
+) -> None:
+    with db.transaction():
+        db.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable):
+            await JobStore(single_pool, timeout_seconds=0.1).enqueue([new_job()])
+
+    await JobStore(single_pool).enqueue([new_job()])
+
+
+async def test_a_pool_without_a_free_connection_is_waited_for_no_longer_than_the_time_out(
+    single_pool: Pool,
+) -> None:
+    async with single_pool.connection():
+        with pytest.raises(StoreUnavailable, match=r"no answer within 0\.05 s"):
+            await JobStore(single_pool, timeout_seconds=0.05).enqueue([new_job()])
+
+
+async def test_a_time_out_inside_a_turn_is_told_as_one(
+    single_pool: Pool, db: psycopg.Connection[Any]
+) -> None:
+    store = JobStore(single_pool, timeout_seconds=0.1)
+
+    async def lease() -> None:
+        async with store.take_turn("mail") as turn:
+            assert turn is not None
+            await turn.lease_due(1, lease_seconds=5)
+
+    with db.transaction():
+        db.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable):
+            await lease()
+
+
+async def test_a_cancelled_caller_is_cancelled_and_leaves_the_pool_whole(
+    single_pool: Pool, db: psycopg.Connection[Any]
+) -> None:
+    store = JobStore(single_pool)
+    with db.transaction():
+        db.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await store.enqueue([new_job()])
+
+    await store.enqueue([new_job()])
+    assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+
+
+async def test_an_unreachable_server_is_told_as_unavailable() -> None:
+    pool: Pool = AsyncConnectionPool(
+        "host=127.0.0.1 port=1 user=nobody connect_timeout=1",
+        min_size=0,
+        max_size=1,
+        open=False,
+        reconnect_timeout=0.2,
+    )
+    async with pool:
+        with pytest.raises(StoreUnavailable):
+            await JobStore(pool, timeout_seconds=0.3).get(new_job().id)
+
+
+async def test_a_fault_of_ours_is_not_dressed_up_as_the_databases(
+    pool: Pool, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("ALTER TABLE jobs RENAME COLUMN worker TO workers")
+
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        await JobStore(pool).start_leased(["q"], slots=1, worker="w", lease_seconds=5)
+
+
+async def test_no_statement_with_a_limit_is_ever_prepared(single_pool: Pool) -> None:
+    """A prepared plan does not know its LIMIT, and may choose to sort the whole backlog."""
+    store = JobStore(single_pool)
+    for _ in range(8):
+        await store.enqueue(
+            [new_job(), new_job(dedupe_key="k")], quotas={"acme": 99}, use_cases=["mail"]
+        )
+        await store.promote_due(10)
+        await store.rescue(10)
+        await store.find(limit=10)
+        await store.prune("mail", retention_seconds=5, most=10)
+        await store.start_leased(["q"], slots=1, worker="w", lease_seconds=5)
+        async with store.take_turn("mail") as turn:
+            assert turn is not None
+            await turn.count_in_flight()
+            await turn.lease_due(1, lease_seconds=5)
+            await turn.lease_chosen([], lease_seconds=5)
+            await turn.find_candidates(per_tenant=3, full_tenants=[])
+
+    async with single_pool.connection() as conn:
+        cursor = await conn.execute("SELECT statement FROM pg_prepared_statements")
+        prepared = [row[0] for row in await cursor.fetchall()]
+    assert prepared
+    assert [text for text in prepared if "LIMIT" in text and "LIMIT 1)" not in text] == []

@@ -1,0 +1,206 @@
+"""What a statement touches follows its batch, not the backlog.
+
+Three use cases hold the same number of waiting jobs each: one with many
+tenants, one where a single tenant has all of them, one where all jobs share
+one deadline. The buffers of each statement are measured at 2,000 and again at
+200,000 waiting jobs in all; every measured write is rolled back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from async_jobs.store.queries import query
+
+from .factories import MIDNIGHT
+from .test_every_query import numbered
+
+BATCH = 20
+SIZES = (700, 67_000)
+USE_CASES = ("many_tenants", "one_tenant", "one_deadline")
+PER_ROW = 45
+"""Buffers for one row of a batch: its page and its entries in the indexes, old and new."""
+FIXED = 60
+
+FILL = b"""
+INSERT INTO jobs (id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance,
+    deadline_at, due, leased_at, lease_expires_at, lease_seq, status, attempts, finished_at)
+SELECT gen_random_uuid(),
+    CASE WHEN shape = 'many_tenants' THEN 'tenant ' || mod(n, 50) ELSE 'acme' END,
+    shape, 'send', 'mail', '{"to": "ada"}', t.at, make_interval(secs => 60),
+    t.at + make_interval(secs => 60), state = 'waiting',
+    CASE WHEN state IN ('leased', 'lost', 'running') THEN t.at END,
+    CASE WHEN state IN ('leased', 'running') THEN t.at + interval '900 days'
+        WHEN state = 'lost' THEN t.at END,
+    1, CASE state WHEN 'running' THEN 'running' WHEN 'lost' THEN 'running'
+        WHEN 'done' THEN 'succeeded' ELSE 'pending' END,
+    CASE WHEN state IN ('running', 'lost') THEN 1 ELSE 0 END,
+    CASE WHEN state = 'done' THEN t.at END
+FROM unnest(%(shapes)s::text[]) AS shape,
+    unnest(%(states)s::text[], %(counts)s::int[]) AS wanted (state, count),
+    generate_series(1, count) AS n,
+    LATERAL (SELECT timestamptz '2029-12-01 00:00Z' + CASE
+        WHEN state = 'scheduled' THEN interval '300 days' + make_interval(secs => n)
+        WHEN state = 'ripe' THEN make_interval(secs => n)
+        WHEN shape = 'one_deadline' THEN interval '0'
+        ELSE make_interval(secs => mod(n, 5000)) END AS at) AS t
+"""
+
+Params = dict[str, Any]
+
+
+class Table:
+    """A filled table of one size, and the buffers of statements on it."""
+
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        self.conn = conn
+        self.ids: dict[tuple[str, str], list[UUID]] = {}
+
+    def fill(self, waiting: int, *, first: bool) -> None:
+        """Add waiting jobs; the first time also what is in flight, ripe, scheduled and done."""
+        states = {"waiting": waiting}
+        if first:
+            states |= dict.fromkeys(("leased", "running", "lost", "ripe", "done"), 2 * BATCH)
+            states["scheduled"] = 200
+        indexes = [
+            row[0]
+            for row in self.conn.execute(
+                "SELECT indexdef FROM pg_indexes WHERE tablename = 'jobs' AND indexname LIKE 'idx%'"
+            )
+        ]
+        for name in [index.split(" ON ")[0].split()[-1] for index in indexes]:
+            self.conn.execute(f"DROP INDEX {name}".encode())
+        self.conn.execute(
+            FILL,
+            {"shapes": list(USE_CASES), "states": list(states), "counts": list(states.values())},
+        )
+        for index in indexes:
+            self.conn.execute(index.encode())
+        self.conn.execute("VACUUM ANALYZE jobs")
+
+    def ids_of(self, use_case: str, status: str) -> list[UUID]:
+        """Jobs of *use_case* that are running, or pending and leased."""
+        return [
+            row[0]
+            for row in self.conn.execute(
+                "SELECT id FROM jobs WHERE use_case = %s AND status = %s AND leased_at IS NOT NULL "
+                "LIMIT %s",
+                [use_case, status, BATCH],
+            )
+        ]
+
+    def buffers(self, name: str, params: Params, *, generic: bool = False) -> tuple[int, int]:
+        """(buffers, rows) of one run, which is rolled back."""
+        with self.conn.transaction(force_rollback=True):
+            return self._generic(name, params) if generic else self._planned(name, params)
+
+    def _planned(self, name: str, params: Params) -> tuple[int, int]:
+        explain = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
+        return measured(self.conn.execute(explain + query(name), params, prepare=False).fetchone())
+
+    def _generic(self, name: str, params: Params) -> tuple[int, int]:
+        """As a prepared statement that has settled on a plan for any values."""
+        text, names = numbered(query(name))
+        self.conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        self.conn.execute(b"PREPARE measured AS " + text)
+        try:
+            values = b", ".join([b"%s"] * len(names))
+            cursor = psycopg.ClientCursor(self.conn)
+            cursor.execute(
+                b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE measured (" + values + b")",
+                [params[one] for one in names],
+            )
+            return measured(cursor.fetchone())
+        finally:
+            self.conn.execute("DEALLOCATE measured")
+
+
+def measured(answer: Any) -> tuple[int, int]:
+    plan = (answer[0] if isinstance(answer[0], list) else json.loads(answer[0]))[0]["Plan"]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], int(plan["Actual Rows"])
+
+
+@pytest.fixture
+def table(fresh_database: str) -> Iterator[Table]:
+    with psycopg.connect(fresh_database, autocommit=True) as conn:
+        conn.execute("SET maintenance_work_mem = '256MB'")
+        yield Table(conn)
+
+
+def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, int, bool]]:
+    """(statement, its parameters, the rows of its batch, whether it may be prepared)."""
+    now = {"now": MIDNIGHT, "lease_seconds": 30.0, "worker": "w", "most": BATCH, "slots": BATCH}
+    leased, running = table.ids_of(use_case, "pending"), table.ids_of(use_case, "running")
+    tenant = "tenant 1" if use_case == "many_tenants" else "acme"
+    yield "lease_due", {**now, "use_case": use_case}, BATCH, False
+    yield "count_in_flight", {"use_case": use_case}, 6 * BATCH, True
+    yield "start_jobs", {**now, "ids": leased, "lease_seqs": [1] * BATCH}, BATCH, True
+    yield "extend_attempts", {**now, "ids": running, "lease_seqs": [1] * BATCH}, BATCH, True
+    yield "finish_attempts", finishes(running), BATCH, True
+    yield "start_leased", {**now, "queues": ["mail"]}, 20 * BATCH, False
+    yield "rescue_jobs", now, 20 * BATCH, False
+    yield "promote_due", now, BATCH, False
+    yield "survey", {"now": MIDNIGHT, "use_cases": list(USE_CASES)}, 20 * BATCH, True
+    yield "count_unfinished", {
+        "tenant_id": tenant,
+        "use_cases": list(USE_CASES),
+        "most": BATCH,
+    }, 10 * BATCH, False
+    yield "find_candidates", {
+        "use_case": use_case,
+        "per_tenant": 2,
+        "full_tenants": ["none"],
+    }, 100, False
+    yield "prune_finished", {**now, "use_case": use_case, "retention_seconds": 1.0}, BATCH, False
+
+
+def finishes(ids: list[UUID]) -> Params:
+    count = len(ids)
+    return {
+        "now": MIDNIGHT,
+        "ids": ids,
+        "lease_seqs": [1] * count,
+        "statuses": ["succeeded"] * count,
+        "delays_seconds": [None] * count,
+        "attempts_back": [0] * count,
+        "errors": [None] * count,
+        "results": ["{}"] * count,
+    }
+
+
+def measure(table: Table) -> dict[tuple[str, str, bool], tuple[int, int, int]]:
+    """(buffers, rows, batch) by statement, use case and kind of plan."""
+    found = {}
+    for use_case in USE_CASES:
+        for name, params, batch, prepared in statements_for(table, use_case):
+            for generic in (False, True) if prepared else (False,):
+                found[name, use_case, generic] = (
+                    *table.buffers(name, params, generic=generic),
+                    batch,
+                )
+    return found
+
+
+@pytest.mark.slow
+def test_no_statement_of_the_core_path_touches_more_when_the_backlog_grows(table: Table) -> None:
+    table.fill(SIZES[0], first=True)
+    small = measure(table)
+    table.fill(SIZES[1] - SIZES[0], first=False)
+    large = measure(table)
+
+    too_many = {key: found for key, found in large.items() if found[0] > FIXED + PER_ROW * found[2]}
+    grown = {
+        key: (small[key], found)
+        for key, found in large.items()
+        if found[0] > FIXED + 2 * small[key][0] + 3 * found[2]
+    }
+    idle = {key for key, found in large.items() if found[1] == 0}
+    assert not too_many
+    assert not grown
+    assert not idle

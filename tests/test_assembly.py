@@ -1,0 +1,96 @@
+"""Which receivers a worker gets for the queues it was told, and where plain handlers run."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from moving_parts import AWS, Events
+
+from async_jobs.assembly import SqsClients, build_receivers
+from async_jobs.cli.process import opened, threads_for_handlers
+from async_jobs.config import AsyncJobsConfig, UseCaseConfig
+from async_jobs.store.jobs import JobStore
+from async_jobs.transport.postgres import PostgresReceiver
+from async_jobs.transport.sqs import SqsReceiver
+
+URL = "http://127.0.0.1:9/000000000000/outgoing-mail"
+
+
+def places(*queues: str) -> tuple[list[str], list[str]]:
+    """SQS URLs and queues in PostgreSQL that a worker for *queues* consumes."""
+    config = AsyncJobsConfig(
+        db_dsn="postgresql://localhost",
+        use_cases={
+            "mail": UseCaseConfig(name="mail", sqs_queue_url=URL),
+            "labels": UseCaseConfig(name="labels"),
+        },
+    )
+    clients = SqsClients({})
+    store = JobStore.__new__(JobStore)
+    made = build_receivers("ada", config, store, queues, clients, bus=Events().bus)
+    clients.close()
+    urls = [one._queue_url for one in made if isinstance(one, SqsReceiver)]
+    tables = [queue for one in made if isinstance(one, PostgresReceiver) for queue in one._queues]
+    return urls, tables
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("queue", "found"),
+    [
+        (URL, ([URL], [])),
+        ("outgoing-mail", ([URL], [])),
+        ("mail", ([URL], [])),
+        ("labels", ([], ["labels"])),
+        ("my-queue", ([], ["my-queue"])),
+        ("Orders.fifo", ([], ["Orders.fifo"])),
+        ("http://127.0.0.1:9/1/elsewhere", (["http://127.0.0.1:9/1/elsewhere"], [])),
+    ],
+    ids=[
+        "url",
+        "name of the queue",
+        "use case",
+        "use case in PostgreSQL",
+        "dashes",
+        "fifo",
+        "url nobody configured",
+    ],
+)
+def test_a_queue_is_found_by_url_name_or_use_case(
+    queue: str, found: tuple[list[str], list[str]]
+) -> None:
+    assert places(queue) == found
+
+
+def test_without_queues_a_worker_consumes_all_that_are_configured() -> None:
+    urls, tables = places()
+
+    assert urls == [URL]
+    assert set(tables) == {"labels", "notifications", "message_labeling"}
+
+
+def test_a_queue_named_twice_has_one_receiver() -> None:
+    assert places("mail", URL, "outgoing-mail", "labels", "labels") == ([URL], ["labels"])
+
+
+async def test_plain_handlers_have_a_thread_for_each_attempt(database: str) -> None:
+    """And some to spare: a reconnect looks up a host name in the same threads."""
+    together = threading.Barrier(25, timeout=20)
+    loop = asyncio.get_running_loop()
+    with threads_for_handlers(24):
+        waiting = [loop.run_in_executor(None, together.wait) for _ in range(24)]
+        await asyncio.to_thread(together.wait)
+        await asyncio.gather(*waiting)
+
+
+async def test_a_pool_tries_again_soon_after_a_long_outage(database: str) -> None:
+    config = AsyncJobsConfig(db_dsn=database)
+    async with opened(config, name="ada", init_db=False, connections=1) as (store, _):
+        assert store._door._pool.reconnect_timeout <= 5
