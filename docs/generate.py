@@ -30,6 +30,7 @@ from async_jobs.telemetry import events
 
 ROOT = Path(__file__).parents[1]
 _PART = re.compile(r"<!-- generated: (\w+) -->\n(.*?)<!-- end: \1 -->", re.DOTALL)
+_LENGTH = re.compile(r"^\| `(async_jobs/\S+)` \| \d+ \|", re.MULTILINE)
 
 COLUMNS = {
     "id": "UUIDv7 made by the library, so ids are in order of time",
@@ -187,6 +188,13 @@ def refreshed(text: str) -> str:
     return _PART.sub(lambda part: _marked(part.group(1)), text)
 
 
+def recounted(text: str) -> str:
+    """*text* of a page with the lengths of files in its tables counted anew."""
+    return _LENGTH.sub(
+        lambda row: f"| `{row.group(1)}` | {len((ROOT / row.group(1)).open().readlines())} |", text
+    )
+
+
 def _marked(name: str) -> str:
     return f"<!-- generated: {name} -->\n\n{PARTS[name]().strip()}\n\n<!-- end: {name} -->"
 
@@ -247,7 +255,7 @@ def _spelt(option: object) -> str:
 def main() -> None:
     for page in pages():
         text = page.read_text("utf-8")
-        if (new := refreshed(text)) != text:
+        if (new := recounted(refreshed(text))) != text:
             page.write_text(new, "utf-8")
             sys.stdout.write(f"{page.relative_to(ROOT)}\n")
 
