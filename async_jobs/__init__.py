@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from async_jobs.assembly import create_pool
     from async_jobs.client import AsyncJobsHttpClient
     from async_jobs.config import AsyncJobsConfig
-    from async_jobs.errors import Bury, Cancel, Retry, Snooze
+    from async_jobs.errors import Backpressure, Bury, Cancel, Retry, Snooze
     from async_jobs.models import NewJob
     from async_jobs.service import JobService
     from async_jobs.store.jobs import JobStore
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncJobsConfig": "async_jobs.config",
     "AsyncJobsHttpClient": "async_jobs.client",
+    "Backpressure": "async_jobs.errors",
     "Bury": "async_jobs.errors",
     "Cancel": "async_jobs.errors",
     "JobService": "async_jobs.service",
@@ -39,6 +40,7 @@ _HOMES = {
 __all__ = [
     "AsyncJobsConfig",
     "AsyncJobsHttpClient",
+    "Backpressure",
     "Bury",
     "Cancel",
     "JobService",

@@ -8,7 +8,8 @@
     │   ├── InvalidJob          .field .code .reason .index (in a batch)
     │   ├── UnknownUseCase      .field .code .reason (an InvalidJob)
     │   ├── DedupeConflict      .job_id
-    │   └── QuotaExceeded       .tenant_id .limit .retry_after_seconds
+    │   ├── QuotaExceeded       .tenant_id .limit .retry_after_seconds
+    │   └── Overloaded          .tenant_id .use_case .retry_after_seconds
     ├── JobNotFound             .job_id
     ├── MoveRefused             .job_id .move .status
     ├── RegistryError
@@ -21,6 +22,7 @@
     HandlerSignal               raised by handlers; not errors
     ├── Retry(after_seconds)    run again after this wait; uses the attempt
     ├── Snooze(seconds)         call me later; the attempt is given back
+    ├── Backpressure(seconds)   what the handler calls is overloaded; the attempt is given back
     ├── Cancel(reason)          end the job as cancelled
     └── Bury(reason)            give the job up now
 
@@ -121,6 +123,19 @@ class QuotaExceeded(JobRejected):
         super().__init__(
             f"The tenant may have {limit} unfinished jobs (max_pending_jobs in "
             "ASYNC_JOBS_PER_TENANT_QUOTAS) and has them. Try again when some have finished."
+        )
+
+
+class Overloaded(JobRejected):
+    """The job would be late, because the tenant has more waiting than its share can do in time."""
+
+    def __init__(self, tenant_id: str, use_case: str, *, retry_after_seconds: float) -> None:
+        self.tenant_id = tenant_id
+        self.use_case = use_case
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(
+            "The use case is overloaded and the tenant has more jobs waiting than its share of the "
+            "capacity can start in time. Try again later, or with a larger delay tolerance."
         )
 
 
@@ -227,6 +242,18 @@ class Snooze(HandlerSignal):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(f"snoozed for {seconds} s")
+
+
+class Backpressure(HandlerSignal):
+    """Something that the handler calls is overloaded: wait, and send fewer jobs of this use case.
+
+    The job waits `retry_after_seconds` and the attempt is given back. The use case's capacity
+    falls by three tenths, and comes back slot by slot once nothing raises this any more.
+    """
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"backpressure: asked to wait {retry_after_seconds} s")
 
 
 class Cancel(HandlerSignal):

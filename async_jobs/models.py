@@ -232,6 +232,7 @@ class StartedJob:
     deadline_at: datetime
     started_at: datetime
     lease_expires_at: datetime
+    probe: bool = False
 
     @property
     def lateness_seconds(self) -> float:

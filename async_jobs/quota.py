@@ -22,16 +22,29 @@ EVERY_TENANT = "*"
 class TenantQuota:
     """What one tenant may have; None means: as much as there is.
 
-    `weight` is the tenant's share when several want the same slots. Raises
-    `ConfigError` when a value does not fit.
+    `weight` is the tenant's share when several want the same slots. `burst` is how
+    many jobs may go at once under `rate_per_second`; None: as many as in a second,
+    at least one. Raises `ConfigError` when a value does not fit.
     """
 
     max_pending_jobs: int | None = setting(None, whole(0, 10**9), "Unfinished jobs")
     max_concurrent_jobs: int | None = setting(None, whole(0, 10**9), "Jobs in flight")
+    rate_per_second: float | None = setting(
+        None, number(0.001, 1_000_000), "Jobs leased in a second, in each use case"
+    )
+    burst: int | None = setting(None, whole(1, 10**6), "Jobs leased at once under rate_per_second")
     weight: float = setting(1.0, number(0.001, 1000), "Share when several tenants want slots")
 
     def __post_init__(self) -> None:
-        raise_if_any([*settings.problems_of(self, _specs()).values()])
+        problems = [*settings.problems_of(self, _specs()).values()]
+        if self.burst is not None and self.rate_per_second is None:
+            problems.append("burst: has no effect without rate_per_second; set that too")
+        raise_if_any(problems)
+
+    @property
+    def most_at_once(self) -> int:
+        """The burst, given or derived from the rate."""
+        return self.burst or max(1, int(self.rate_per_second or 1))
 
 
 def checked_quotas(variable: str, given: object) -> tuple[dict[str, TenantQuota], list[str]]:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 import pytest_asyncio
+from moving_parts import EMPTY_ALL_TABLES
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -92,7 +93,7 @@ def emptied_database(shared_database: str, postgres_admin: _Admin) -> Iterator[s
     name = str(conninfo_to_dict(shared_database)["dbname"])
     left = _connections_left(postgres_admin, name)
     with psycopg.connect(shared_database, autocommit=True) as conn:
-        conn.execute("TRUNCATE jobs")
+        conn.execute(EMPTY_ALL_TABLES)
     if left:
         pytest.fail(f"The test left connections open: {left}")
 

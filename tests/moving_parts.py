@@ -27,6 +27,20 @@ AWS = {
 }
 """What boto3 needs beside a queue URL to talk to a local server."""
 
+EMPTY_ALL_TABLES = """
+    DO $$
+    DECLARE name text;
+    BEGIN
+        TRUNCATE jobs;
+        FOR name IN SELECT tablename FROM pg_tables
+            WHERE schemaname = 'public' AND tablename <> 'jobs'
+        LOOP
+            EXECUTE format('DELETE FROM %I', name);
+        END LOOP;
+    END $$
+"""
+"""One file to empty instead of six: the control tables are small."""
+
 E = TypeVar("E", bound=Event)
 
 

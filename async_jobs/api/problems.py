@@ -25,6 +25,7 @@ from async_jobs.errors import (
     InvalidJob,
     JobNotFound,
     MoveRefused,
+    Overloaded,
     QuotaExceeded,
     StoreUnavailable,
 )
@@ -105,6 +106,9 @@ def _answer_for_state(error: AsyncJobsError) -> Response | None:
         case QuotaExceeded():
             full = fault(["body", "tenant_id"], "quota_exceeded", text)
             return problem(429, [full], headers=_retry_after(error.retry_after_seconds))
+        case Overloaded():
+            above = fault(["body", "tenant_id"], "overloaded", text)
+            return problem(429, [above], headers=_retry_after(error.retry_after_seconds))
         case JobNotFound():
             missing = fault(["path", "job_id"], "job_not_found", "There is no such job.")
             return problem(404, [missing])

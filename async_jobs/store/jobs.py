@@ -13,7 +13,7 @@ commit or roll back with their data. Everything else commits by itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +25,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.core.acceptance import MAX_ATTEMPTS
 from async_jobs.core.clock import Clock, DatabaseClock
+from async_jobs.core.endings import Endings, FlowKey
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
 from async_jobs.models import AcceptedJob, Enqueued, Job, JobStatus, Page, StartedJob, Ticket
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
+from async_jobs.store.ladder import report_endings
 from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
 from async_jobs.store.turn import Turn, take_turn
@@ -244,6 +246,10 @@ class JobStore:
             results=[outcome.result_json for outcome in outcomes],
         )
         return set(recorded)
+
+    async def report_endings(self, endings: Endings, use_cases: Iterable[str]) -> set[FlowKey]:
+        """Tell what failed; the flows of *use_cases* that fail in some worker."""
+        return await report_endings(self._door, endings, use_cases, now=self._clock.now())
 
     async def _scalars(self, name: str, **params: object) -> list[Any]:
         prepare = False if "most" in params else None

@@ -148,6 +148,63 @@ class JobsPruned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOpened(Event):
+    """Jobs of this type and tenant fail too often: they wait, and one is tried now and then."""
+
+    use_case: str
+    tenant_id: str
+    type: str
+    ended: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerProbed(Event):
+    """One job of a shut flow was leased to see whether it works again."""
+
+    use_case: str
+    tenant_id: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerClosed(Event):
+    """Jobs of this type and tenant are leased again: a probe succeeded, or none was there."""
+
+    use_case: str
+    tenant_id: str
+    type: str
+    open_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityLowered(Event):
+    """Handlers reported backpressure: fewer jobs of this use case are in flight from now on."""
+
+    use_case: str
+    capacity: int
+    full: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityRestored(Event):
+    """No backpressure for a while: the use case has its configured capacity again."""
+
+    use_case: str
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverloadRefused(Event):
+    """So many `jobs` of a tenant above its share were refused since this was last told."""
+
+    use_case: str
+    tenant_id: str
+    jobs: int
+    retry_after_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopFailed(Event):
     """One pass of a loop failed; it goes on after `retry_in_seconds`."""
 

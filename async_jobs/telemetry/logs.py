@@ -46,6 +46,25 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
     ev.SendFailed: (_ERROR, "queue {queue} did not accept {messages} messages: {reason}"),
     ev.MessageDropped: (_WARNING, "queue {queue}: message removed: {reason}"),
     ev.JobsPruned: (_INFO, "pruned {jobs} finished jobs of {use_case}"),
+    ev.BreakerOpened: (
+        _WARNING,
+        "{use_case}: {type} of tenant {tenant_id} is held back, {failed} of {ended} failed",
+    ),
+    ev.BreakerProbed: (_INFO, "{use_case}: {type} of tenant {tenant_id} is tried once"),
+    ev.BreakerClosed: (
+        _INFO,
+        "{use_case}: {type} of tenant {tenant_id} goes again after {open_seconds:.0f} s",
+    ),
+    ev.CapacityLowered: (
+        _WARNING,
+        "{use_case}: backpressure, {capacity} of {full} slots from now on",
+    ),
+    ev.CapacityRestored: (_INFO, "{use_case}: all {capacity} slots again"),
+    ev.OverloadRefused: (
+        _WARNING,
+        "{use_case} is overloaded: {jobs} jobs of tenant {tenant_id} refused, which is above its "
+        "share; told to come back in {retry_after_seconds:.0f} s",
+    ),
     ev.LoopFailed: (
         _ERROR,
         "{loop} failed ({failures} in a row), again in {retry_in_seconds:.1f} s: {error!r}",

@@ -3,6 +3,7 @@
     consumers   one loop per receiver, all sharing the slots
     attempts    a task each, up to the concurrency
     recorder    writes outcomes, many in one statement
+    reporter    tells schedulers what fails, once a second at most
     heartbeat   a thread, renews the leases of what runs
 
 Stopping, in this order, so that nothing is lost and little is repeated:
@@ -22,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from typing import Protocol
 from uuid import UUID
 
 from async_jobs.core.outcome import Interruption
@@ -35,10 +37,15 @@ from async_jobs.worker.attempt import Attempt, started_event
 from async_jobs.worker.consumer import Consumer
 from async_jobs.worker.heartbeat import Heartbeat, Keeper
 from async_jobs.worker.recorder import FinishDesk, Recorder
+from async_jobs.worker.reporter import ReportDesk, Reporter
 from async_jobs.worker.slots import Slots
 
 LAST_WORDS_SECONDS = 3.0
 """How long an interrupted handler may take to end."""
+
+
+class WorkerDesk(FinishDesk, ReportDesk, Protocol):
+    """The store's moves that a worker makes."""
 
 
 class Worker:
@@ -47,7 +54,7 @@ class Worker:
     def __init__(
         self,
         name: str,
-        desk: FinishDesk,
+        desk: WorkerDesk,
         keeper: Keeper,
         receivers: Sequence[Receiver],
         registry: JobRegistry,
@@ -64,6 +71,8 @@ class Worker:
         self._bus = bus
         self._slots = Slots(concurrency)
         self._recorder = Recorder(desk, lease_seconds=lease_seconds, bus=bus)
+        self._reporter = Reporter(desk)
+        self._reporting = Loop("report of failures", self._reporter.tick, bus=bus)
         self._heartbeat = Heartbeat(
             keeper,
             interval_seconds=heartbeat_interval_seconds,
@@ -102,6 +111,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._recorder.run())
+                tasks.create_task(self._reporting.run())
                 taking_in = [tasks.create_task(self._take_in(*one)) for one in self._intakes]
                 await self._stop_asked.wait()
                 for _, loop in self._intakes:
@@ -109,6 +119,7 @@ class Worker:
                 self._bus.emit(ProcessStopping(role="worker", name=self.name, running=self.running))
                 await self._finish(taking_in)
                 self._recorder.stop(within_seconds=LAST_WORDS_SECONDS)
+                self._reporting.stop()
         finally:
             self._heartbeat.stop()
 
@@ -143,7 +154,9 @@ class Worker:
     async def _run(self, attempt: Attempt) -> None:
         job = attempt.job
         try:
-            await attempt.run()
+            outcome = await attempt.run()
+            if outcome is not None:
+                self._reporter.count(job, outcome)
         finally:
             self._heartbeat.drop(job.id, job.lease_seq)
             self._attempts.pop((job.id, job.lease_seq), None)

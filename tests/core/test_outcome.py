@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from async_jobs.core.endings import Sign
 from async_jobs.core.lifecycle import LIFECYCLE, Move, allowed
 from async_jobs.core.outcome import (
+    MOST_LEASES_OF_A_PROBE,
     Ending,
     Interrupted,
     Interruption,
@@ -24,7 +26,7 @@ from async_jobs.core.outcome import (
     Returned,
     decide,
 )
-from async_jobs.errors import Bury, Cancel, Retry, Snooze
+from async_jobs.errors import Backpressure, Bury, Cancel, Retry, Snooze
 from async_jobs.models import JobStatus, StartedJob
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -65,6 +67,8 @@ BOOM = Raised(ValueError("boom"))
         (FIRST, Raised(Snooze(9)), Move.SNOOZE, "pending", 9.0, True),
         (LAST, Raised(Snooze(9)), Move.SNOOZE, "pending", 9.0, True),
         (FIRST, Raised(Snooze(-9)), Move.SNOOZE, "pending", 0.0, True),
+        (FIRST, Raised(Backpressure(9)), Move.SNOOZE, "pending", 9.0, True),
+        (LAST, Raised(Backpressure(9)), Move.SNOOZE, "pending", 9.0, True),
         (FIRST, Raised(Cancel("no")), Move.CANCEL, "cancelled", None, False),
         (LAST, Raised(Cancel()), Move.CANCEL, "cancelled", None, False),
         (FIRST, Raised(Bury("no")), Move.BURY, "dead", None, False),
@@ -201,3 +205,50 @@ def rule_of(outcome: Outcome) -> Any:
 
 def has_attempts_left(job: StartedJob, outcome: Outcome) -> bool:
     return job.attempts - int(outcome.gives_attempt_back) < job.max_attempts
+
+
+PROBE, LAST_PROBE = replace(FIRST, probe=True), replace(LAST, probe=True)
+
+
+@pytest.mark.parametrize("job", [PROBE, LAST_PROBE])
+@pytest.mark.parametrize("ending", [BOOM, Raised(Retry(7)), Raised(TimeoutError())])
+def test_a_probe_that_fails_has_its_attempt_given_back(job: StartedJob, ending: Raised) -> None:
+    outcome = decide(job, ending, random=0.0)
+
+    assert (outcome.move, outcome.gives_attempt_back) == (Move.RETRY, True)
+    assert outcome.delay_seconds == (7.0 if isinstance(ending.error, Retry) else 40.0)
+    assert outcome.error is not None
+
+
+def test_a_probe_does_not_go_on_for_ever() -> None:
+    last_for_nothing = replace(LAST_PROBE, lease_seq=MOST_LEASES_OF_A_PROBE)
+    tried_enough = replace(LAST_PROBE, lease_seq=MOST_LEASES_OF_A_PROBE + 1)
+
+    assert decide(last_for_nothing, BOOM, random=0.0).move is Move.RETRY
+    assert decide(tried_enough, BOOM, random=0.0).move is Move.BURY
+
+
+def test_a_probe_that_asks_to_be_buried_is_buried() -> None:
+    assert decide(PROBE, Raised(Bury("no")), random=0.0).move is Move.BURY
+
+
+@pytest.mark.parametrize(
+    ("ending", "sign"),
+    [
+        (Returned(None), Sign.WORKS),
+        (Raised(Cancel()), Sign.WORKS),
+        (Raised(Snooze(1)), Sign.WORKS),
+        (Raised(Backpressure(1)), Sign.PRESSED),
+        (BOOM, Sign.FAILS),
+        (Raised(TimeoutError()), Sign.FAILS),
+        (Raised(Retry(1)), Sign.FAILS),
+        (Raised(Bury()), Sign.FAILS),
+        (Raised(Snooze("soon")), Sign.FAILS),  # type: ignore[arg-type] # what handlers get wrong
+        (Raised(Backpressure("soon")), Sign.FAILS),  # type: ignore[arg-type] # the same
+        (Interrupted(Interruption.STOPPING), None),
+        (Interrupted(Interruption.CANCELLED), None),
+    ],
+)
+def test_only_errors_and_time_outs_speak_against_a_flow(ending: Ending, sign: Sign | None) -> None:
+    assert decide(FIRST, ending, random=0.0).sign is sign
+    assert decide(LAST, ending, random=0.0).sign is sign

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from moving_parts import EMPTY_ALL_TABLES
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
@@ -56,7 +57,7 @@ def database(shared_database: str, postgres_admin: Admin) -> Iterator[str]:
     for pid, *_ in left:
         postgres_admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     with psycopg.connect(shared_database, autocommit=True) as conn:
-        conn.execute("TRUNCATE jobs")
+        conn.execute(EMPTY_ALL_TABLES)
     if left:
         pytest.fail(f"The test left connections open: {left}")
 

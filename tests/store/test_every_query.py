@@ -1,4 +1,4 @@
-"""The statements of jobs.sql and the code that uses them fit together."""
+"""The statements of the .sql files and the code that uses them fit together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import pytest
 from async_jobs.store.queries import query, statements
 
 PACKAGE = Path(str(files("async_jobs")))
-NAMES = sorted(statements("jobs"))
+TOPICS = sorted(path.stem for path in (PACKAGE / "store").glob("*.sql"))
+STATEMENTS = {name: text for topic in TOPICS for name, text in statements(topic).items()}
+NAMES = sorted(STATEMENTS)
 _CALLS = {"query", "_scalars", "_one_job"}
 _PARAMETER = re.compile(rb"%\((\w+)\)s")
 
@@ -56,9 +58,13 @@ def _called(node: ast.Call) -> str:
 def test_a_statement_prepares_on_the_migrated_schema(
     name: str, db: psycopg.Connection[Any]
 ) -> None:
-    text, _ = numbered(query(name))
+    text, _ = numbered(STATEMENTS[name])
 
     db.execute(b"PREPARE candidate AS " + text)
+
+
+def test_no_two_files_have_a_statement_of_the_same_name() -> None:
+    assert len(NAMES) == sum(len(statements(topic)) for topic in TOPICS)
 
 
 def test_every_statement_is_used() -> None:
@@ -71,11 +77,11 @@ def test_every_statement_that_code_names_exists() -> None:
 
 
 def test_no_statement_is_composed_at_run_time() -> None:
-    assert all("{" not in query(name).decode().replace("'{", "") for name in NAMES)
+    assert all("{" not in STATEMENTS[name].decode().replace("'{", "") for name in NAMES)
 
 
 def test_every_statement_is_one_statement() -> None:
-    assert [name for name in NAMES if ";" in query(name).decode()] == []
+    assert [name for name in NAMES if ";" in STATEMENTS[name].decode()] == []
 
 
 def test_a_misspelt_name_is_refused_with_the_file() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -13,6 +13,7 @@ import pytest_asyncio
 from moving_parts import Events, open_store
 from store.factories import JobFactory
 
+from async_jobs.core.endings import Endings, FlowKey
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import StoreUnavailable
 from async_jobs.models import Enqueued, NewJob, StartedJob, new_job_id
@@ -31,6 +32,8 @@ class FakeDesk:
     refused: set[UUID] = field(default_factory=set)
     lost: set[UUID] = field(default_factory=set)
     tries: int = 0
+    reports: list[Endings] = field(default_factory=list)
+    watched: set[FlowKey] = field(default_factory=set)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -49,6 +52,12 @@ class FakeDesk:
 
     async def hint(self, topics: Sequence[str]) -> None:
         self.hints += topics
+
+    async def report_endings(self, endings: Endings, use_cases: Iterable[str]) -> set[FlowKey]:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.reports.append(endings)
+        return self.watched
 
 
 @dataclass
