@@ -159,10 +159,13 @@ class Job:
     updated_at: datetime
     lease_seq: int
     due: bool
+    is_retry: bool
+    probe: bool
     leased_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
     first_run_at: datetime | None
+    first_started_at: datetime | None
     cancel_requested_at: datetime | None
     result: Any
     worker: str | None
@@ -232,7 +235,13 @@ class StartedJob:
     deadline_at: datetime
     started_at: datetime
     lease_expires_at: datetime
+    first_run_at: datetime | None = None
     probe: bool = False
+
+    @property
+    def promised_at(self) -> datetime:
+        """The deadline as first promised, before any retry or snooze moved it."""
+        return self.deadline_at - self.run_at + (self.first_run_at or self.run_at)
 
     @property
     def lateness_seconds(self) -> float:

@@ -25,7 +25,7 @@ SUCCEEDED, DEAD, CANCELLED = JobStatus.SUCCEEDED, JobStatus.DEAD, JobStatus.CANC
 
 
 class Move(StrEnum):
-    """The verbs. Each has one statement in `store/jobs.sql` and one event."""
+    """The verbs. Each has one statement in `store/jobs.sql` or `store/turn.sql` and one event."""
 
     ENQUEUE = "enqueue"
     LEASE = "lease"

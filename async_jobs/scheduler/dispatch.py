@@ -18,19 +18,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
-from uuid import UUID
 
 from async_jobs.config import TenantQuota, UseCaseConfig
-from async_jobs.core.fairness import Candidate, choose, free_slots
+from async_jobs.core.fairness import free_slots
 from async_jobs.core.packing import Turnover
+from async_jobs.core.window import Window
 from async_jobs.errors import TransportError
 from async_jobs.models import Leased, Ticket
+from async_jobs.quota import EVERY_TENANT, UNLIMITED
+from async_jobs.scheduler.pressure import Pressure
+from async_jobs.scheduler.selection import Limits, Monotonic, Selection, SelectionTurn
+from async_jobs.store.turn import InFlight
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import JobsLeased, SendFailed
 from async_jobs.transport.ports import Sender, SendReport
 
 MOST_PER_PASS = 500
-CANDIDATES_PER_TENANT = 16
 SHORTEST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
 PAUSE_SHARE = 0.05
@@ -38,18 +41,10 @@ STAYS_BUSY_SECONDS = 0.2
 UNTIL_WOKEN_SECONDS = 3_600.0
 
 
-class Turn(Protocol):
+class Turn(SelectionTurn, Protocol):
     """What a dispatcher may do in its turn."""
 
-    async def count_in_flight(self) -> dict[str, int]: ...
-
-    async def lease_due(self, slots: int, *, lease_seconds: float) -> list[Leased]: ...
-
-    async def find_candidates(
-        self, *, per_tenant: int, full_tenants: Sequence[str]
-    ) -> list[Candidate]: ...
-
-    async def lease_chosen(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[Leased]: ...
+    async def count_in_flight(self) -> InFlight: ...
 
     async def hint(self, queues: Sequence[str]) -> None: ...
 
@@ -85,13 +80,21 @@ class Dispatcher:
         quotas: Mapping[str, TenantQuota],
         dispatch_lease_seconds: float,
         bus: Bus,
+        window: Window | None = None,
+        monotonic: Monotonic = time.monotonic,
     ) -> None:
         self.use_case = use_case
         self._desk = desk
         self._sender = sender
-        self._most_for = _concurrency_quotas(quotas)
-        self._default_most = quotas["*"].max_concurrent_jobs if "*" in quotas else None
-        self._lease_seconds = dispatch_lease_seconds
+        self._quotas = quotas
+        self._selection = Selection(
+            lambda tenant_id: self._quota(tenant_id).weight,
+            lease_seconds=dispatch_lease_seconds,
+            monotonic=monotonic,
+        )
+        self._window = window or Window(use_case.max_concurrent)
+        self._pressure = Pressure(use_case.name, bus)
+        self._monotonic = monotonic
         self._bus = bus
         self._turnover = Turnover()
         self._sent_at = 0.0
@@ -104,7 +107,7 @@ class Dispatcher:
         done = await self.dispatch()
         if done.failed and not done.sent:
             raise TransportError(self.use_case.queue, done.reason)
-        now = time.monotonic()
+        now = self._monotonic()
         if done.sent:
             self._sent_at = now
             if done.free:
@@ -121,39 +124,41 @@ class Dispatcher:
         async with self._desk.take_turn(self.use_case.name) as turn:
             if turn is None:
                 return Pass(had_turn=False)
-            held = await turn.count_in_flight()
-            free = free_slots(self.use_case.max_concurrent, held)
-            leased = await self._lease(turn, held, min(free, MOST_PER_PASS))
+            in_flight = await turn.count_in_flight()
+            slots = self._slots(in_flight)
+            leased = await self._selection.lease(turn, self._limits(), in_flight.held, slots)
+            self._window.sent(unstarted=in_flight.unstarted + len(leased))
             if leased and not self.use_case.uses_sqs:
                 await turn.hint([self.use_case.queue])
+        self._pressure.seen(turn.pressure, at=self._monotonic())
         if not leased:
-            return Pass(free=free)
+            return Pass(free=slots)
         report = await self._send(leased)
         failed = len(report.failed)
-        self._told(leased, failed, sum(held.values()))
-        return Pass(len(leased) - failed, failed, free - len(leased), reason=report.reason)
+        self._told(leased, failed, in_flight.total)
+        return Pass(len(leased) - failed, failed, slots - len(leased), reason=report.reason)
 
-    async def _lease(self, turn: Turn, held: Mapping[str, int], slots: int) -> list[Leased]:
-        if slots <= 0:
-            return []
-        if not self._most_for and self._default_most is None:
-            return await turn.lease_due(slots, lease_seconds=self._lease_seconds)
-        full = [tenant for tenant, count in held.items() if count >= self._most(tenant, count + 1)]
-        candidates = await turn.find_candidates(
-            per_tenant=min(slots, CANDIDATES_PER_TENANT), full_tenants=full
+    def _slots(self, in_flight: InFlight) -> int:
+        """What the capacity leaves, as far as workers keep up with what was sent."""
+        room = self._window.room(
+            unstarted=in_flight.unstarted, old=in_flight.old, at=self._monotonic()
         )
-        bounds = {one.tenant_id: self._most(one.tenant_id, slots) for one in candidates}
-        chosen = choose(candidates, slots=slots, held=held, most_for=bounds)
-        if not chosen:
-            return []
-        return await turn.lease_chosen(chosen, lease_seconds=self._lease_seconds)
+        return min(free_slots(self.use_case.max_concurrent, in_flight.held), room, MOST_PER_PASS)
 
-    def _most(self, tenant_id: str, unbounded: int) -> int:
-        most = self._most_for.get(tenant_id, self._default_most)
-        return self.use_case.max_concurrent + unbounded if most is None else most
+    def _limits(self) -> Limits:
+        return Limits(
+            capacity=self.use_case.max_concurrent,
+            most_held=lambda tenant_id: self._quota(tenant_id).max_concurrent_jobs,
+            bounds_tenants=any(
+                quota.max_concurrent_jobs is not None for quota in self._quotas.values()
+            ),
+        )
+
+    def _quota(self, tenant_id: str) -> TenantQuota:
+        return self._quotas.get(tenant_id) or self._quotas.get(EVERY_TENANT) or UNLIMITED
 
     async def _send(self, leased: Sequence[Leased]) -> SendReport:
-        self._turnover.add(len(leased), at=time.monotonic())
+        self._turnover.add(len(leased), at=self._monotonic())
         report = await self._sender.send(leased, pack=self._turnover.pack())
         if report.failed:
             tickets = [Ticket(job.job_id, job.lease_seq) for job in report.failed]
@@ -175,11 +180,3 @@ class Dispatcher:
                 capacity=self.use_case.max_concurrent,
             )
         )
-
-
-def _concurrency_quotas(quotas: Mapping[str, TenantQuota]) -> dict[str, int]:
-    return {
-        tenant: quota.max_concurrent_jobs
-        for tenant, quota in quotas.items()
-        if quota.max_concurrent_jobs is not None and tenant != "*"
-    }

@@ -163,88 +163,11 @@ WHERE id = ANY (ARRAY(
     ))
 RETURNING use_case;
 
--- name: lock_use_case
--- Only one scheduler at a time counts and leases in a use case. Taken in a statement of its own:
--- the count must see what the previous holder committed.
-SELECT pg_try_advisory_xact_lock(hashtextextended('async_jobs dispatch ' || %(use_case)s, 0))
-    AS granted;
-
--- name: count_in_flight
--- Occupancy by tenant. Leases that ran out count until rescue takes them back, so that
--- a worker that is merely late can never bring a use case over its capacity.
-SELECT tenant_id, count(*) AS held
-FROM jobs
-WHERE use_case = %(use_case)s AND leased_at IS NOT NULL
-GROUP BY tenant_id;
-
--- name: lease_due
--- Earliest deadline first. Runs under lock_use_case.
-UPDATE jobs
-SET due = false,
-    lease_seq = lease_seq + 1,
-    leased_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
-    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-        + make_interval(secs => %(lease_seconds)s),
-    enqueue_failed = false,
-    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs
-        WHERE use_case = %(use_case)s AND due
-        ORDER BY deadline_at, priority DESC, id
-        LIMIT %(slots)s
-        FOR UPDATE SKIP LOCKED
-    ))
-RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority;
-
--- name: hint_leased
--- Wakes workers that take their jobs straight from the table, in the commit of the lease.
-SELECT pg_notify('async_jobs_leased', topic) FROM unnest(%(topics)s::text[]) AS hint (topic);
-
--- name: find_candidates
--- The most urgent jobs of every tenant with work, `per_tenant` each: what the fair share picks
--- from. A loose index scan: its cost follows the tenants, not their backlogs.
-WITH RECURSIVE tenants AS (
-    (SELECT tenant_id FROM jobs
-     WHERE use_case = %(use_case)s AND due
-     ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT next.tenant_id
-    FROM tenants
-    CROSS JOIN LATERAL (
-        SELECT jobs.tenant_id FROM jobs
-        WHERE use_case = %(use_case)s AND due AND jobs.tenant_id > tenants.tenant_id
-        ORDER BY jobs.tenant_id LIMIT 1
-    ) AS next
-)
-SELECT head.id AS job_id, head.tenant_id, head.deadline_at, head.priority
-FROM tenants
-CROSS JOIN LATERAL (
-    SELECT id, tenant_id, deadline_at, priority FROM jobs
-    WHERE use_case = %(use_case)s AND due AND jobs.tenant_id = tenants.tenant_id
-    ORDER BY deadline_at, priority DESC, id
-    LIMIT %(per_tenant)s
-) AS head
-WHERE NOT tenants.tenant_id = ANY (%(full_tenants)s);
-
--- name: lease_chosen
--- The same move for jobs that the fair share picked one by one. Runs under lock_use_case.
-UPDATE jobs
-SET due = false,
-    lease_seq = lease_seq + 1,
-    leased_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
-    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-        + make_interval(secs => %(lease_seconds)s),
-    enqueue_failed = false,
-    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs WHERE id = ANY (%(ids)s::uuid[]) AND due FOR UPDATE SKIP LOCKED
-    ))
-RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority;
-
 -- name: release_jobs
 -- Take a lease back before the job was started: its message was not accepted or not wanted.
 UPDATE jobs
 SET due = true,
+    probe = false,
     leased_at = NULL,
     lease_expires_at = NULL,
     enqueue_failed = %(enqueue_failed)s,
@@ -262,6 +185,7 @@ UPDATE jobs
 SET status = 'running',
     attempts = attempts + 1,
     started_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
+    first_started_at = coalesce(first_started_at, %(now)s::timestamptz, clock_timestamp()),
     lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
         + make_interval(secs => %(lease_seconds)s),
     worker = %(worker)s,
@@ -274,7 +198,7 @@ WHERE jobs.id = ticket.id
         AND attempts < max_attempts THEN true END
 RETURNING
     jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
-    backoff_policy, run_at, deadline_at, started_at, lease_expires_at;
+    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe;
 
 -- name: start_leased
 -- PostgreSQL as the transport: pick leased jobs of these queues and start them in one step.
@@ -283,6 +207,7 @@ UPDATE jobs
 SET status = 'running',
     attempts = attempts + 1,
     started_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
+    first_started_at = coalesce(first_started_at, %(now)s::timestamptz, clock_timestamp()),
     lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
         + make_interval(secs => %(lease_seconds)s),
     worker = %(worker)s,
@@ -300,7 +225,7 @@ WHERE id = ANY (ARRAY(
     ))
 RETURNING
     id, lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
-    backoff_policy, run_at, deadline_at, started_at, lease_expires_at;
+    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe;
 
 -- name: extend_attempts
 -- The heartbeat: every attempt of a worker in one statement. What does not come back is lost.
@@ -326,6 +251,8 @@ SET status = CASE WHEN outcome.status = 'pending' AND cancel_requested_at IS NOT
     due = outcome.status = 'pending' AND cancel_requested_at IS NULL
         AND coalesce(outcome.delay_seconds, 0) <= 0,
     attempts = attempts - outcome.attempts_back,
+    is_retry = is_retry OR outcome.status = 'pending' AND outcome.attempts_back = 0,
+    probe = false,
     run_at = coalesce(outcome.run_at, jobs.run_at),
     deadline_at = coalesce(outcome.run_at, jobs.run_at) + delay_tolerance,
     first_run_at = CASE WHEN outcome.run_at IS NOT NULL
@@ -364,6 +291,8 @@ SET status = CASE
         WHEN status = 'running' AND (cancel_requested_at IS NOT NULL OR attempts >= max_attempts)
         THEN clock.now END,
     due = status = 'pending' OR (cancel_requested_at IS NULL AND attempts < max_attempts),
+    is_retry = is_retry OR status = 'running',
+    probe = false,
     run_at = CASE WHEN status = 'running' AND cancel_requested_at IS NULL
             AND attempts < max_attempts
         THEN clock.now ELSE run_at END,
@@ -401,6 +330,7 @@ SET status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END,
     finished_at = CASE WHEN status = 'pending'
         THEN coalesce(%(now)s::timestamptz, clock_timestamp()) END,
     due = false,
+    probe = probe AND status = 'running',
     leased_at = CASE WHEN status = 'pending' THEN NULL ELSE leased_at END,
     lease_expires_at = CASE WHEN status = 'pending' THEN NULL ELSE lease_expires_at END,
     cancel_requested_at = coalesce(
@@ -416,7 +346,9 @@ SET status = 'pending',
     due = true,
     run_at = clock.now,
     deadline_at = clock.now + delay_tolerance,
+    is_retry = false,
     first_run_at = NULL,
+    first_started_at = NULL,
     finished_at = NULL,
     started_at = NULL,
     cancel_requested_at = NULL,

@@ -9,78 +9,189 @@ dies loses its turn at once and there is no leader to elect.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row, tuple_row
+from psycopg.rows import class_row, tuple_row
 
-from async_jobs.core.fairness import Candidate
+from async_jobs.core.fairness import Flow
+from async_jobs.core.window import OLD_SECONDS
 from async_jobs.models import Leased
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.queries import query
 
-_LOCK_USE_CASE = query("lock_use_case")
-_COUNT_IN_FLIGHT = query("count_in_flight")
-_LEASE_DUE = query("lease_due")
-_FIND_CANDIDATES = query("find_candidates")
-_LEASE_CHOSEN = query("lease_chosen")
-_HINT_LEASED = query("hint_leased")
+_LOCK_USE_CASE = query("lock_use_case", "turn")
+_COUNT_IN_FLIGHT = query("count_in_flight", "turn")
+_LEASE_DUE = query("lease_due", "turn")
+_FIND_DUE = query("find_due", "turn")
+_FIND_FLOWS = query("find_flows", "turn")
+_FIND_CANDIDATES = query("find_candidates", "turn")
+_LEASE_CHOSEN = query("lease_chosen", "turn")
+_SAMPLE_FINISHED = query("sample_finished", "turn")
+_HINT_LEASED = query("hint_leased", "turn")
+
+BEFORE_ALL = Flow("", "", False, -(2**15))
+"""Sorts before every flow there can be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """Leases of a use case: by tenant, and those that no worker has started yet."""
+
+    held: dict[str, int]
+    unstarted: int = 0
+    old: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self.held.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingFlow:
+    """A flow with waiting jobs. Slack is in seconds, negative when late.
+
+    `slack_seconds` is that of its most urgent job, `timely_slack_seconds` that of its first
+    job that is not late, None if all are.
+    """
+
+    flow: Flow
+    slack_seconds: float
+    timely_slack_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingJob:
+    """A job that may be leased."""
+
+    job_id: UUID
+    flow: Flow
+    slack_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How long a finished job ran."""
+
+    tenant_id: str
+    type: str
+    ran_seconds: float
+    finished_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """The right to lease in one use case until the transaction ends."""
+    """The right to lease in one use case until the transaction ends.
+
+    `pressure`: some waiting job is late.
+    """
 
     use_case: str
+    pressure: bool
     door: Door
     conn: Connection
     now: datetime | None
 
-    async def count_in_flight(self) -> dict[str, int]:
-        """Leases held, by tenant. Costs one index range as long as the capacity."""
+    async def count_in_flight(self) -> InFlight:
+        """Leases held. Costs one index range as long as the capacity."""
         counted = await self.door.rows(
-            _COUNT_IN_FLIGHT, {"use_case": self.use_case}, tuple_row, on=self.conn
+            _COUNT_IN_FLIGHT, self._params(old_seconds=OLD_SECONDS), tuple_row, on=self.conn
         )
-        return dict(counted)
+        return InFlight(
+            held={tenant_id: held for tenant_id, held, _, _ in counted},
+            unstarted=sum(unstarted for _, _, unstarted, _ in counted),
+            old=sum(old for _, _, _, old in counted),
+        )
 
     async def lease_due(self, slots: int, *, lease_seconds: float) -> list[Leased]:
         """Lease up to *slots* waiting jobs, earliest deadline first; most urgent first."""
         return await self._lease(_LEASE_DUE, lease_seconds, slots=slots)
 
-    async def lease_chosen(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[Leased]:
+    async def lease_chosen(
+        self, ids: Sequence[UUID], *, lease_seconds: float, probes: Collection[UUID] = ()
+    ) -> list[Leased]:
         """Lease these jobs, as far as they still wait; most urgent first."""
-        return await self._lease(_LEASE_CHOSEN, lease_seconds, ids=list(ids))
+        return await self._lease(_LEASE_CHOSEN, lease_seconds, ids=list(ids), probes=list(probes))
+
+    async def find_due(self, most: int, *, timely: bool) -> list[WaitingJob]:
+        """The most urgent waiting jobs of all flows; with *timely*, of those not late."""
+        found = await self._rows(_FIND_DUE, most=most, timely=timely)
+        return [
+            WaitingJob(job_id=job_id, flow=Flow(*flow), slack_seconds=slack)
+            for job_id, *flow, slack in found
+        ]
+
+    async def find_flows(self, most: int, *, after: Flow = BEFORE_ALL) -> list[WaitingFlow]:
+        """Up to *most* flows with waiting jobs, from *after* on, in their order in the index."""
+        found = await self._rows(
+            _FIND_FLOWS,
+            most=most,
+            after_tenant=after.tenant_id,
+            after_type=after.type,
+            after_retry=after.is_retry,
+            after_priority=after.priority,
+        )
+        return [
+            WaitingFlow(flow=Flow(*flow), slack_seconds=slack, timely_slack_seconds=timely)
+            for *flow, slack, timely in found
+        ]
 
     async def find_candidates(
-        self, *, per_tenant: int, full_tenants: Sequence[str]
-    ) -> list[Candidate]:
-        """The most urgent waiting jobs of every tenant but the full ones."""
-        params = {
-            "use_case": self.use_case,
-            "per_tenant": per_tenant,
-            "full_tenants": list(full_tenants),
-        }
+        self, lanes: Sequence[tuple[Flow, bool]], most: int
+    ) -> list[list[WaitingJob]]:
+        """Up to *most* jobs of each lane, a flow's late (True) or timely side; earliest first."""
+        found = await self._rows(
+            _FIND_CANDIDATES,
+            most=most,
+            tenant_ids=[flow.tenant_id for flow, _ in lanes],
+            types=[flow.type for flow, _ in lanes],
+            retries=[flow.is_retry for flow, _ in lanes],
+            priorities=[flow.priority for flow, _ in lanes],
+            lates=[late for _, late in lanes],
+        )
+        candidates: list[list[WaitingJob]] = [[] for _ in lanes]
+        for number, job_id, slack in found:
+            flow = lanes[number - 1][0]
+            job = WaitingJob(job_id=job_id, flow=flow, slack_seconds=slack)
+            candidates[number - 1].append(job)
+        return candidates
+
+    async def sample_finished(self, most: int, *, since: datetime | None) -> list[Run]:
+        """How long the newest jobs ran that finished after *since*; newest first."""
         return await self.door.rows(
-            _FIND_CANDIDATES, params, class_row(Candidate), on=self.conn, prepare=False
+            _SAMPLE_FINISHED,
+            self._params(most=most, since=since),
+            class_row(Run),
+            on=self.conn,
+            prepare=False,
         )
 
     async def hint(self, queues: Sequence[str]) -> None:
         """Wake workers that take jobs of these queues from the table, once this turn commits."""
         await self.door.rows(_HINT_LEASED, {"topics": list(queues)}, tuple_row, on=self.conn)
 
+    async def _rows(self, sql: bytes, **params: object) -> list[tuple[Any, ...]]:
+        return await self.door.rows(
+            sql, self._params(**params), tuple_row, on=self.conn, prepare=False
+        )
+
     async def _lease(self, sql: bytes, lease_seconds: float, **params: object) -> list[Leased]:
         leased = await self.door.rows(
             sql,
-            {"use_case": self.use_case, "now": self.now, "lease_seconds": lease_seconds, **params},
+            self._params(lease_seconds=lease_seconds, **params),
             class_row(Leased),
             on=self.conn,
             prepare=False,
         )
         # RETURNING comes in the order of the plan, not of the ORDER BY.
         return sorted(leased, key=lambda job: job.urgency)
+
+    def _params(self, **params: object) -> dict[str, object]:
+        return {"use_case": self.use_case, "now": self.now, **params}
 
 
 @asynccontextmanager
@@ -89,5 +200,7 @@ async def take_turn(
 ) -> AsyncIterator[Turn | None]:
     """The turn in *use_case*, or None while another scheduler has it."""
     async with door.transaction() as conn:
-        granted = await door.rows(_LOCK_USE_CASE, {"use_case": use_case}, scalar_row, on=conn)
-        yield Turn(use_case=use_case, door=door, conn=conn, now=now) if granted[0] else None
+        params = {"use_case": use_case, "now": now}
+        [(granted, pressure)] = await door.rows(_LOCK_USE_CASE, params, tuple_row, on=conn)
+        turn = Turn(use_case=use_case, pressure=pressure, door=door, conn=conn, now=now)
+        yield turn if granted else None

@@ -123,6 +123,21 @@ class JobsLeased(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PressureBegan(Event):
+    """A waiting job of the use case is late: slots are now shared out fairly between tenants."""
+
+    use_case: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PressureEnded(Event):
+    """No waiting job of the use case has been late for a while: deadlines alone decide again."""
+
+    use_case: str
+    lasted_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SendFailed(Event):
     """A queue did not accept messages; their leases were released."""
 

@@ -43,6 +43,11 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
         _DEBUG,
         "leased in {use_case}: {sent} sent, {failed} not accepted, {in_flight} of {capacity} held",
     ),
+    ev.PressureBegan: (_WARNING, "{use_case}: jobs are late, slots are shared out between tenants"),
+    ev.PressureEnded: (
+        _INFO,
+        "{use_case}: no job is late any more, after {lasted_seconds:.1f} s; deadlines decide alone",
+    ),
     ev.SendFailed: (_ERROR, "queue {queue} did not accept {messages} messages: {reason}"),
     ev.MessageDropped: (_WARNING, "queue {queue}: message removed: {reason}"),
     ev.JobsPruned: (_INFO, "pruned {jobs} finished jobs of {use_case}"),

@@ -70,6 +70,8 @@ OTHER_MEANINGS = (
     ("topics", "store/hints.py", "what hints are about"),
     ("topic", "store/jobs.sql", "what a hint is about"),
     ("topics", "store/jobs.sql", "what hints are about"),
+    ("topic", "store/turn.sql", "what a hint is about"),
+    ("topics", "store/turn.sql", "what hints are about"),
     ("topics", "store/jobs.py", "what hints are about"),
     ("topics", "service.py", "what hints are about"),
     ("topic", "worker/recorder.py", "what a hint is about"),

@@ -11,6 +11,7 @@ from moving_parts import Events, open_store
 from store.factories import JobFactory, SettableClock
 
 from async_jobs.config import TenantQuota, UseCaseConfig
+from async_jobs.core.window import Window
 from async_jobs.models import Leased
 from async_jobs.scheduler.dispatch import Dispatcher
 from async_jobs.scheduler.loop import Scheduler
@@ -83,6 +84,7 @@ def make_dispatcher(store: JobStore, sender: FakeSender, events: Events) -> Make
         *,
         capacity: int = 10,
         quotas: Mapping[str, int] | None = None,
+        window: Window | None = None,
         uses_sqs: bool = True,
     ) -> Dispatcher:
         url = f"https://sqs.us-east-1.amazonaws.com/1/{use_case}-queue" if uses_sqs else None
@@ -95,6 +97,7 @@ def make_dispatcher(store: JobStore, sender: FakeSender, events: Events) -> Make
                 for tenant, most in (quotas or {}).items()
             },
             dispatch_lease_seconds=DISPATCH_LEASE_SECONDS,
+            window=window or Window(capacity, size=capacity),
             bus=events.bus,
         )
 

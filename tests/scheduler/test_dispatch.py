@@ -275,7 +275,7 @@ def pacing(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch, done: Pass, 
         return done
 
     monkeypatch.setattr(dispatcher, "dispatch", dispatch)
-    monkeypatch.setattr("async_jobs.scheduler.dispatch.time.monotonic", lambda: now)
+    monkeypatch.setattr(dispatcher, "_monotonic", lambda: now)
 
 
 SENT, SENT_AND_FULL = Pass(sent=3, free=2), Pass(sent=3, free=0)

@@ -10,6 +10,8 @@ jobs (
     max_attempts integer NOT NULL DEFAULT 3,
     priority smallint NOT NULL DEFAULT 0,
     due boolean NOT NULL,
+    is_retry boolean NOT NULL DEFAULT false,
+    probe boolean NOT NULL DEFAULT false,
     enqueue_failed boolean NOT NULL DEFAULT false,
     status text NOT NULL DEFAULT 'pending'::text,
     tenant_id text NOT NULL,
@@ -23,6 +25,7 @@ jobs (
     worker text,
     finished_at timestamp with time zone,
     first_run_at timestamp with time zone,
+    first_started_at timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     dedupe_key text,
     backoff_policy jsonb,
@@ -37,6 +40,7 @@ jobs (
     CONSTRAINT jobs_lease_whole CHECK (((leased_at IS NULL) = (lease_expires_at IS NULL))),
     CONSTRAINT jobs_payload_is_object CHECK ((jsonb_typeof(payload) = 'object'::text)),
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
+    CONSTRAINT jobs_probe_holds_lease CHECK (((NOT probe) OR (leased_at IS NOT NULL))),
     CONSTRAINT jobs_running_holds_lease CHECK (((status <> 'running'::text) OR (leased_at IS NOT NULL))),
     CONSTRAINT jobs_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'running'::text, 'succeeded'::text, 'dead'::text, 'cancelled'::text]))),
     CONSTRAINT jobs_times_readable CHECK (((run_at >= '1900-01-01 00:00:00+00'::timestamp with time zone) AND (deadline_at < '9000-01-01 00:00:00+00'::timestamp with time zone)))
@@ -51,7 +55,7 @@ CREATE UNIQUE INDEX idx_jobs_dedupe_key ON jobs USING btree (tenant_id, dedupe_k
 CREATE INDEX idx_jobs_in_flight ON jobs USING btree (use_case, tenant_id) WHERE (leased_at IS NOT NULL);
 CREATE INDEX idx_jobs_pending_deadline ON jobs USING btree (use_case, deadline_at, priority DESC, id) WHERE due;
 CREATE INDEX idx_jobs_scheduled ON jobs USING btree (run_at) WHERE ((NOT due) AND (leased_at IS NULL) AND (finished_at IS NULL));
-CREATE INDEX idx_jobs_tenant_deadline ON jobs USING btree (use_case, tenant_id, deadline_at, priority DESC, id) WHERE due;
+CREATE INDEX idx_jobs_tenant_deadline ON jobs USING btree (use_case, tenant_id, type, is_retry, priority, deadline_at, id) WHERE due;
 CREATE INDEX idx_jobs_tenant_scheduled ON jobs USING btree (tenant_id) WHERE ((NOT due) AND (leased_at IS NULL) AND (finished_at IS NULL));
 CREATE INDEX idx_jobs_tenant_status ON jobs USING btree (tenant_id, id);
 CREATE INDEX idx_jobs_use_case_status ON jobs USING btree (use_case, finished_at) WHERE (finished_at IS NOT NULL);

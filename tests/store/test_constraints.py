@@ -47,6 +47,7 @@ BROKEN = [
     ("jobs_due_waits", {"due": "true", **LEASE}),
     ("jobs_due_waits", {"due": "true", "status": "'running'", "attempts": "1", **LEASE}),
     ("jobs_due_waits", {"due": "true", "status": "'succeeded'", **FINISHED}),
+    ("jobs_probe_holds_lease", {"probe": "true"}),
     ("jobs_attempts_in_range", {"attempts": "-1"}),
     ("jobs_attempts_in_range", {"attempts": "4", "max_attempts": "3"}),
     ("jobs_attempts_in_range", {"max_attempts": "0"}),

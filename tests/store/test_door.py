@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from psycopg_pool import AsyncConnectionPool
 
+from async_jobs.core.fairness import Flow
 from async_jobs.errors import StoreUnavailable
 from async_jobs.store.jobs import JobStore
 
@@ -221,7 +222,10 @@ async def test_no_statement_with_a_limit_is_ever_prepared(single_pool: Pool) -> 
             await turn.count_in_flight()
             await turn.lease_due(1, lease_seconds=5)
             await turn.lease_chosen([], lease_seconds=5)
-            await turn.find_candidates(per_tenant=3, full_tenants=[])
+            await turn.find_candidates([(Flow("acme", "send"), False)], 3)
+            await turn.find_flows(3)
+            await turn.find_due(3, timely=True)
+            await turn.sample_finished(3, since=None)
 
     async with single_pool.connection() as conn:
         cursor = await conn.execute("SELECT statement FROM pg_prepared_statements")

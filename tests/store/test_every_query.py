@@ -1,4 +1,4 @@
-"""The statements of the .sql files and the code that uses them fit together."""
+"""The named statements of the store and the code that uses them fit together."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from async_jobs.store.queries import query, statements
 
 PACKAGE = Path(str(files("async_jobs")))
 TOPICS = sorted(path.stem for path in (PACKAGE / "store").glob("*.sql"))
-STATEMENTS = {name: text for topic in TOPICS for name, text in statements(topic).items()}
-NAMES = sorted(STATEMENTS)
+NAMES = sorted((topic, name) for topic in TOPICS for name in statements(topic))
 _CALLS = {"query", "_scalars", "_one_job"}
 _PARAMETER = re.compile(rb"%\((\w+)\)s")
 
@@ -35,18 +34,19 @@ def numbered(statement: bytes) -> tuple[bytes, list[str]]:
 
 
 @cache
-def named_in_code() -> list[tuple[str, str]]:
-    """(file, statement name) for each place that asks for a statement."""
+def named_in_code() -> list[tuple[str, tuple[str, str]]]:
+    """(file, (topic, statement name)) for each place that asks for a statement."""
     return list(_named_in_code())
 
 
-def _named_in_code() -> Iterator[tuple[str, str]]:
+def _named_in_code() -> Iterator[tuple[str, tuple[str, str]]]:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and _called(node) in _CALLS and node.args:
-                argument = node.args[0]
-                if isinstance(argument, ast.Constant):
-                    yield str(path.relative_to(PACKAGE)), str(argument.value)
+                given = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant)]
+                if len(given) == len(node.args[:2]):
+                    name, topic = [*given, "jobs"][:2]
+                    yield str(path.relative_to(PACKAGE)), (str(topic), str(name))
 
 
 def _called(node: ast.Call) -> str:
@@ -54,17 +54,13 @@ def _called(node: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("topic", "name"), NAMES)
 def test_a_statement_prepares_on_the_migrated_schema(
-    name: str, db: psycopg.Connection[Any]
+    topic: str, name: str, db: psycopg.Connection[Any]
 ) -> None:
-    text, _ = numbered(STATEMENTS[name])
+    text, _ = numbered(query(name, topic))
 
     db.execute(b"PREPARE candidate AS " + text)
-
-
-def test_no_two_files_have_a_statement_of_the_same_name() -> None:
-    assert len(NAMES) == sum(len(statements(topic)) for topic in TOPICS)
 
 
 def test_every_statement_is_used() -> None:
@@ -77,11 +73,13 @@ def test_every_statement_that_code_names_exists() -> None:
 
 
 def test_no_statement_is_composed_at_run_time() -> None:
-    assert all("{" not in STATEMENTS[name].decode().replace("'{", "") for name in NAMES)
+    texts = [query(name, topic).decode() for topic, name in NAMES]
+
+    assert [text for text in texts if "{" in text.replace("'{", "")] == []
 
 
 def test_every_statement_is_one_statement() -> None:
-    assert [name for name in NAMES if ";" in STATEMENTS[name].decode()] == []
+    assert [name for topic, name in NAMES if ";" in query(name, topic).decode()] == []
 
 
 def test_a_misspelt_name_is_refused_with_the_file() -> None:

@@ -203,7 +203,7 @@ class JobsMachine(RuleBasedStateMachine):
     async def _dispatch(self) -> Any:
         async with self.store.take_turn("mail") as turn:
             assert turn is not None
-            held = sum((await turn.count_in_flight()).values())
+            held = (await turn.count_in_flight()).total
             assert held == len(self.held())
             return await turn.lease_due(max(0, CAPACITY - held), lease_seconds=LEASE_SECONDS)
 

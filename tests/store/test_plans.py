@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from async_jobs.store.queries import query
+from async_jobs.store.queries import query, statements
 
 from .factories import MIDNIGHT
 from .test_every_query import numbered
@@ -30,7 +30,8 @@ FIXED = 60
 
 FILL = b"""
 INSERT INTO jobs (id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance,
-    deadline_at, due, leased_at, lease_expires_at, lease_seq, status, attempts, finished_at)
+    deadline_at, due, leased_at, lease_expires_at, lease_seq, status, attempts, started_at,
+    finished_at)
 SELECT gen_random_uuid(),
     CASE WHEN shape = 'many_tenants' THEN 'tenant ' || mod(n, 50) ELSE 'acme' END,
     shape, 'send', 'mail', '{"to": "ada"}', t.at, make_interval(secs => 60),
@@ -41,6 +42,7 @@ SELECT gen_random_uuid(),
     1, CASE state WHEN 'running' THEN 'running' WHEN 'lost' THEN 'running'
         WHEN 'done' THEN 'succeeded' ELSE 'pending' END,
     CASE WHEN state IN ('running', 'lost') THEN 1 ELSE 0 END,
+    CASE WHEN state IN ('running', 'lost', 'done') THEN t.at END,
     CASE WHEN state = 'done' THEN t.at END
 FROM unnest(%(shapes)s::text[]) AS shape,
     unnest(%(states)s::text[], %(counts)s::int[]) AS wanted (state, count),
@@ -53,6 +55,12 @@ FROM unnest(%(shapes)s::text[]) AS shape,
 """
 
 Params = dict[str, Any]
+BEFORE_ALL_FLOWS: Params = {
+    "after_tenant": "",
+    "after_type": "",
+    "after_retry": False,
+    "after_priority": -32_768,
+}
 
 
 class Table:
@@ -95,6 +103,13 @@ class Table:
             )
         ]
 
+    def waiting_ids(self, use_case: str) -> list[UUID]:
+        rows = self.conn.execute(
+            "SELECT id FROM jobs WHERE use_case = %s AND due ORDER BY deadline_at, id LIMIT %s",
+            [use_case, BATCH],
+        )
+        return [row[0] for row in rows]
+
     def buffers(self, name: str, params: Params, *, generic: bool = False) -> tuple[int, int]:
         """(buffers, rows) of one run, which is rolled back."""
         with self.conn.transaction(force_rollback=True):
@@ -102,11 +117,12 @@ class Table:
 
     def _planned(self, name: str, params: Params) -> tuple[int, int]:
         explain = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
-        return measured(self.conn.execute(explain + query(name), params, prepare=False).fetchone())
+        answer = self.conn.execute(explain + text_of(name), params, prepare=False)
+        return measured(answer.fetchone())
 
     def _generic(self, name: str, params: Params) -> tuple[int, int]:
         """As a prepared statement that has settled on a plan for any values."""
-        text, names = numbered(query(name))
+        text, names = numbered(text_of(name))
         self.conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         self.conn.execute(b"PREPARE measured AS " + text)
         try:
@@ -119,6 +135,10 @@ class Table:
             return measured(cursor.fetchone())
         finally:
             self.conn.execute("DEALLOCATE measured")
+
+
+def text_of(name: str) -> bytes:
+    return query(name, "turn" if name in statements("turn") else "jobs")
 
 
 def measured(answer: Any) -> tuple[int, int]:
@@ -139,7 +159,8 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
     leased, running = table.ids_of(use_case, "pending"), table.ids_of(use_case, "running")
     tenant = "tenant 1" if use_case == "many_tenants" else "acme"
     yield "lease_due", {**now, "use_case": use_case}, BATCH, False
-    yield "count_in_flight", {"use_case": use_case}, 6 * BATCH, True
+    yield "lock_use_case", {**now, "use_case": use_case}, 1, True
+    yield "count_in_flight", {**now, "use_case": use_case, "old_seconds": 0.5}, 6 * BATCH, True
     yield "start_jobs", {**now, "ids": leased, "lease_seqs": [1] * BATCH}, BATCH, True
     yield "extend_attempts", {**now, "ids": running, "lease_seqs": [1] * BATCH}, BATCH, True
     yield "finish_attempts", finishes(running), BATCH, True
@@ -152,11 +173,23 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
         "use_cases": list(USE_CASES),
         "most": BATCH,
     }, 10 * BATCH, False
+    yield "find_due", {**now, "use_case": use_case, "timely": False}, BATCH, False
+    yield "find_flows", {**now, "use_case": use_case, **BEFORE_ALL_FLOWS, "most": 100}, 50, False
     yield "find_candidates", {
+        **now,
         "use_case": use_case,
-        "per_tenant": 2,
-        "full_tenants": ["none"],
-    }, 100, False
+        "tenant_ids": [tenant] * 2,
+        "types": ["send"] * 2,
+        "retries": [False] * 2,
+        "priorities": [0] * 2,
+        "lates": [True, False],
+    }, 2 * BATCH, False
+    yield "lease_chosen", {
+        **now,
+        "ids": table.waiting_ids(use_case),
+        "probes": [],
+    }, BATCH, True
+    yield "sample_finished", {**now, "use_case": use_case, "since": None}, BATCH, False
     yield "prune_finished", {**now, "use_case": use_case, "retention_seconds": 1.0}, BATCH, False
 
 

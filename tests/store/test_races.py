@@ -160,9 +160,9 @@ async def test_four_schedulers_never_pass_the_capacity_and_lease_no_job_twice(
             async with wide_store.take_turn("mail") as turn:
                 if turn is None:
                     continue
-                held = sum((await turn.count_in_flight()).values())
+                held = (await turn.count_in_flight()).total
                 leased = await turn.lease_due(max(0, CAPACITY - held), lease_seconds=600)
-                highest.extend((held, sum((await turn.count_in_flight()).values())))
+                highest.extend((held, (await turn.count_in_flight()).total))
             leases.update(job.job_id for job in leased)
 
     async def work(number: int) -> None:
@@ -203,10 +203,11 @@ async def test_schedulers_that_choose_do_not_lease_a_job_twice_either(
             async with wide_store.take_turn("mail") as turn:
                 if turn is None:
                     continue
-                found = await turn.find_candidates(per_tenant=2, full_tenants=[])
-                if not found:
+                lanes = [(each.flow, False) for each in await turn.find_flows(10)]
+                if not lanes:
                     return mine
-                leased = await turn.lease_chosen([one.job_id for one in found], lease_seconds=60)
+                found = [job for lane in await turn.find_candidates(lanes, 2) for job in lane]
+                leased = await turn.lease_chosen([job.job_id for job in found], lease_seconds=60)
             mine += [job.job_id for job in leased]
 
     leased = [job_id for ids in await all_at_once(4, schedule) for job_id in ids]

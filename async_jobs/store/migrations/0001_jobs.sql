@@ -14,6 +14,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     max_attempts integer NOT NULL DEFAULT 3,
     priority smallint NOT NULL DEFAULT 0,
     due boolean NOT NULL,
+    is_retry boolean NOT NULL DEFAULT false,
+    probe boolean NOT NULL DEFAULT false,
     enqueue_failed boolean NOT NULL DEFAULT false,
     status text NOT NULL DEFAULT 'pending',
     tenant_id text NOT NULL,
@@ -27,6 +29,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     worker text,
     finished_at timestamptz,
     first_run_at timestamptz,
+    first_started_at timestamptz,
     cancel_requested_at timestamptz,
     dedupe_key text,
     backoff_policy jsonb,
@@ -45,6 +48,8 @@ CREATE TABLE IF NOT EXISTS jobs (
         CHECK ((finished_at IS NOT NULL) = (status IN ('succeeded', 'dead', 'cancelled'))),
     CONSTRAINT jobs_due_waits
         CHECK (NOT due OR (status = 'pending' AND leased_at IS NULL)),
+    CONSTRAINT jobs_probe_holds_lease
+        CHECK (NOT probe OR leased_at IS NOT NULL),
     CONSTRAINT jobs_attempts_in_range
         CHECK (attempts >= 0 AND attempts <= max_attempts AND max_attempts >= 1),
     CONSTRAINT jobs_deadline_follows_run_at
@@ -65,9 +70,10 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- The scheduler's order: most urgent first. Rows leave it when they are leased.
 CREATE INDEX IF NOT EXISTS idx_jobs_pending_deadline
     ON jobs (use_case, deadline_at, priority DESC, id) WHERE due;
--- The same order inside one tenant: heads of tenants, quota counts.
+-- The same order inside one flow, flow after flow: what the fair share looks at. All ascending, so
+-- that one row comparison finds the next flow.
 CREATE INDEX IF NOT EXISTS idx_jobs_tenant_deadline
-    ON jobs (use_case, tenant_id, deadline_at, priority DESC, id) WHERE due;
+    ON jobs (use_case, tenant_id, type, is_retry, priority, deadline_at, id) WHERE due;
 -- Occupancy, exact and derived: what holds a lease, by use case and tenant.
 CREATE INDEX IF NOT EXISTS idx_jobs_in_flight
     ON jobs (use_case, tenant_id) WHERE leased_at IS NOT NULL;
