@@ -6,8 +6,9 @@ Every statement goes through here, so this is where four rules live:
                   the connection gets its own setting back, for pools are shared with the user
     bounded       every call ends within the time-out (plus the ten seconds psycopg may take to
                   cancel a statement on a server that no longer answers)
-    clean         a connection that says the server is read-only or going away (25006, 57P0x) is
-                  closed, so that the pool cannot hand it out again after a failover
+    clean         a connection that says the server is read-only or going away (25006, 57P0x), or
+                  that it ended our session after too long a pause (25P03), is closed, so that
+                  the pool cannot hand it out again
     translated    what is the database's trouble becomes StoreUnavailable, with its cause; what is
                   a fault of ours (a constraint, a syntax error) stays as it is
 """
@@ -37,6 +38,7 @@ _SERVER_LEAVES = (
     pg.AdminShutdown,
     pg.CrashShutdown,
     pg.CannotConnectNow,
+    pg.IdleInTransactionSessionTimeout,
 )
 _NOT_OPEN = (
     "The connection pool is not open. Make it with `create_pool(config)` (or "
@@ -110,7 +112,7 @@ class Door:
             raise StoreUnavailable(
                 f"The database gave no answer within {self._timeout_seconds:g} s."
             ) from error
-        except (psycopg.OperationalError, pg.ReadOnlySqlTransaction) as error:
+        except (psycopg.OperationalError, *_SERVER_LEAVES) as error:
             raise StoreUnavailable(
                 f"The database cannot be used: {type(error).__name__}."
             ) from error

@@ -5,6 +5,14 @@ statement of its own, the count comes in the next one, so its snapshot is newer
 than the last holder's commit (a lock inside the counting statement was measured
 to overshoot: 80 of 50). The lock ends with the transaction, so a scheduler that
 dies loses its turn at once and there is no leader to elect.
+
+A scheduler that is stopped in its turn (SIGSTOP, a frozen machine, a network that went
+silent) neither goes on nor closes its connection. So the server bounds the pauses between
+the turn's statements (`idle_in_transaction_session_timeout`, set for this transaction
+only): after 2.5 s it rolls the turn back and ends the session, and others go on, a second
+later at most. Who wakes up afterwards finds its connection closed, as StoreUnavailable, and
+has leased nothing. A time-out of the client could not do this: a stopped client measures
+nothing. What runs inside a statement is bounded by the door's time-out.
 """
 
 from __future__ import annotations
@@ -33,6 +41,10 @@ _FIND_CANDIDATES = query("find_candidates", "turn")
 _LEASE_CHOSEN = query("lease_chosen", "turn")
 _SAMPLE_FINISHED = query("sample_finished", "turn")
 _HINT_LEASED = query("hint_leased", "turn")
+
+LONGEST_PAUSE_SECONDS = 2.5
+"""Far more than a pass needs between two statements; with the others' pause of at most 1 s
+(`scheduler/dispatch.py`) a stopped scheduler delays its use case by less than 5 s."""
 
 BEFORE_ALL = Flow("", "", False, -(2**15))
 """Sorts before every flow there can be."""
@@ -200,7 +212,11 @@ async def take_turn(
 ) -> AsyncIterator[Turn | None]:
     """The turn in *use_case*, or None while another scheduler has it."""
     async with door.transaction() as conn:
-        params = {"use_case": use_case, "now": now}
+        params = {
+            "use_case": use_case,
+            "now": now,
+            "longest_pause_ms": str(round(LONGEST_PAUSE_SECONDS * 1_000)),
+        }
         [(granted, pressure)] = await door.rows(_LOCK_USE_CASE, params, tuple_row, on=conn)
         turn = Turn(use_case=use_case, pressure=pressure, door=door, conn=conn, now=now)
         yield turn if granted else None
