@@ -70,6 +70,18 @@ class UseCaseConfig:
         60.0, seconds(0, TEN_YEARS_SECONDS), "Default delay tolerance for {}, in seconds"
     )
 
+    breaker: str = setting(
+        "on",
+        settings.SWITCH,
+        "Whether {} jobs of a type and tenant that mostly fail are held back, on or off",
+    )
+    overload: str = setting(
+        "refuse",
+        settings.choice(("refuse", "accept"), str.lower),
+        "Whether new {} jobs that would be late are refused to tenants above their share, or "
+        "accepted like all others",
+    )
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", canonical_name(self.name))
         problems = settings.problems_of(self, _use_case_specs(), self.name.upper())
