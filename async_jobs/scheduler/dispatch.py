@@ -26,6 +26,7 @@ from async_jobs.core.window import Window
 from async_jobs.errors import TransportError
 from async_jobs.models import Leased, Ticket
 from async_jobs.quota import EVERY_TENANT, UNLIMITED
+from async_jobs.scheduler.ladder import Footing, Ladder, LadderTurn
 from async_jobs.scheduler.pressure import Pressure
 from async_jobs.scheduler.selection import Limits, Monotonic, Selection, SelectionTurn
 from async_jobs.store.turn import InFlight
@@ -36,12 +37,13 @@ from async_jobs.transport.ports import Sender, SendReport
 MOST_PER_PASS = 500
 SHORTEST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
+LEAST_WAIT_SECONDS = 0.001
 PAUSE_SHARE = 0.05
 STAYS_BUSY_SECONDS = 0.2
 UNTIL_WOKEN_SECONDS = 3_600.0
 
 
-class Turn(SelectionTurn, Protocol):
+class Turn(SelectionTurn, LadderTurn, Protocol):
     """What a dispatcher may do in its turn."""
 
     async def count_in_flight(self) -> InFlight: ...
@@ -59,13 +61,17 @@ class DispatchDesk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one pass did: jobs sent, jobs not accepted and why, slots that stayed free."""
+    """What one pass did: jobs sent, jobs not accepted and why, slots that stayed free.
+
+    `wait_seconds` is how long until a job may go that a rate or a breaker held back.
+    """
 
     sent: int = 0
     failed: int = 0
     free: int = 0
     had_turn: bool = True
     reason: str = ""
+    wait_seconds: float = UNTIL_WOKEN_SECONDS
 
 
 class Dispatcher:
@@ -94,6 +100,10 @@ class Dispatcher:
         )
         self._window = window or Window(use_case.max_concurrent)
         self._pressure = Pressure(use_case.name, bus)
+        self._ladder = Ladder(use_case, quotas, bus=bus, monotonic=monotonic)
+        self._bounds_tenants = self._ladder.has_rates or any(
+            quota.max_concurrent_jobs is not None for quota in quotas.values()
+        )
         self._monotonic = monotonic
         self._bus = bus
         self._turnover = Turnover()
@@ -114,10 +124,10 @@ class Dispatcher:
                 return 0.0
         quiet_seconds = now - self._sent_at
         if done.had_turn and done.free and quiet_seconds > STAYS_BUSY_SECONDS:
-            return UNTIL_WOKEN_SECONDS
+            return max(LEAST_WAIT_SECONDS, done.wait_seconds)
         # A full use case is looked at again after a twentieth of the time it has been full.
         pause = max(SHORTEST_PAUSE_SECONDS, PAUSE_SHARE * quiet_seconds)
-        return min(LONGEST_PAUSE_SECONDS, pause)
+        return max(LEAST_WAIT_SECONDS, min(LONGEST_PAUSE_SECONDS, pause, done.wait_seconds))
 
     async def dispatch(self) -> Pass:
         """One pass: lease what fits and send it."""
@@ -125,33 +135,44 @@ class Dispatcher:
             if turn is None:
                 return Pass(had_turn=False)
             in_flight = await turn.count_in_flight()
-            slots = self._slots(in_flight)
-            leased = await self._selection.lease(turn, self._limits(), in_flight.held, slots)
+            footing = await self._ladder.begin(turn)
+            slots = self._slots(in_flight, footing.capacity)
+            leased = await self._selection.lease(turn, self._limits(footing), in_flight.held, slots)
+            await self._ladder.leased(turn, footing, leased)
             self._window.sent(unstarted=in_flight.unstarted + len(leased))
             if leased and not self.use_case.uses_sqs:
                 await turn.hint([self.use_case.queue])
         self._pressure.seen(turn.pressure, at=self._monotonic())
+        self._ladder.tell(footing)
+        wait_seconds = min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
         if not leased:
-            return Pass(free=slots)
+            return Pass(free=slots, wait_seconds=wait_seconds)
         report = await self._send(leased)
         failed = len(report.failed)
-        self._told(leased, failed, in_flight.total)
-        return Pass(len(leased) - failed, failed, slots - len(leased), reason=report.reason)
+        self._told(leased, failed, in_flight.total, footing.capacity)
+        return Pass(
+            sent=len(leased) - failed,
+            failed=failed,
+            free=slots - len(leased),
+            reason=report.reason,
+            wait_seconds=wait_seconds,
+        )
 
-    def _slots(self, in_flight: InFlight) -> int:
+    def _slots(self, in_flight: InFlight, capacity: int) -> int:
         """What the capacity leaves, as far as workers keep up with what was sent."""
         room = self._window.room(
             unstarted=in_flight.unstarted, old=in_flight.old, at=self._monotonic()
         )
-        return min(free_slots(self.use_case.max_concurrent, in_flight.held), room, MOST_PER_PASS)
+        return min(free_slots(capacity, in_flight.held), room, MOST_PER_PASS)
 
-    def _limits(self) -> Limits:
+    def _limits(self, footing: Footing) -> Limits:
         return Limits(
-            capacity=self.use_case.max_concurrent,
+            capacity=footing.capacity,
             most_held=lambda tenant_id: self._quota(tenant_id).max_concurrent_jobs,
-            bounds_tenants=any(
-                quota.max_concurrent_jobs is not None for quota in self._quotas.values()
-            ),
+            tokens=lambda tenant_id: self._ladder.tokens(footing, tenant_id),
+            shut=footing.shut,
+            probes=footing.probes,
+            bounds_tenants=self._bounds_tenants,
         )
 
     def _quota(self, tenant_id: str) -> TenantQuota:
@@ -170,13 +191,13 @@ class Dispatcher:
             )
         return report
 
-    def _told(self, leased: Sequence[Leased], failed: int, held: int) -> None:
+    def _told(self, leased: Sequence[Leased], failed: int, held: int, capacity: int) -> None:
         self._bus.emit(
             JobsLeased(
                 use_case=self.use_case.name,
                 sent=len(leased) - failed,
                 failed=failed,
                 in_flight=held + len(leased) - failed,
-                capacity=self.use_case.max_concurrent,
+                capacity=capacity,
             )
         )

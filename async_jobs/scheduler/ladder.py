@@ -90,7 +90,10 @@ class Footing:
 
 
 class Ladder:
-    """The control state of one use case, as one dispatcher sees it."""
+    """The control state of one use case, as one dispatcher sees it.
+
+    `has_rates` says whether any tenant's quota has a rate.
+    """
 
     def __init__(
         self,
@@ -102,16 +105,11 @@ class Ladder:
     ) -> None:
         self._use_case = use_case
         self._rate_of = {tenant: _rate(quota) for tenant, quota in quotas.items()}
-        self._has_rates = any(self._rate_of.values())
+        self.has_rates = any(self._rate_of.values())
         self._bus = bus
         self._monotonic = monotonic
         self._judged_at = -math.inf
         self._pruned_at = -math.inf
-
-    @property
-    def bounds_tenants(self) -> bool:
-        """Whether any tenant has a rate."""
-        return self._has_rates
 
     async def begin(self, turn: LadderTurn) -> Footing:
         """Read what holds now and take the steps that are due."""
@@ -121,9 +119,9 @@ class Ladder:
             if self._use_case.breaker == "on":
                 await self._judge_open(turn.controls, footing)
                 await self._judge_closed(turn.controls, footing)
-        if self._has_rates:
+        if self.has_rates:
             footing.rates = await turn.controls.find_rates()
-        if turn.controlled or self._has_rates:
+        if turn.controlled or self.has_rates:
             await self._prune(turn.controls)
         return footing
 

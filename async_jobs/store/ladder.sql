@@ -149,7 +149,7 @@ WITH clock AS MATERIALIZED (
 ),
 endings AS (
     DELETE FROM jobs_endings USING clock
-    WHERE step < extract(epoch FROM clock.now - make_interval(secs => %(window_seconds)s))
+    WHERE step <= extract(epoch FROM clock.now - make_interval(secs => %(window_seconds)s))
         / %(step_seconds)s::float8 - 1
 ),
 rates AS (

@@ -30,6 +30,7 @@ from async_jobs.core.fairness import Flow
 from async_jobs.core.window import OLD_SECONDS
 from async_jobs.models import Leased
 from async_jobs.store.door import Connection, Door
+from async_jobs.store.ladder import ControlTables
 from async_jobs.store.queries import query
 
 _LOCK_USE_CASE = query("lock_use_case", "turn")
@@ -99,14 +100,20 @@ class Run:
 class Turn:
     """The right to lease in one use case until the transaction ends.
 
-    `pressure`: some waiting job is late.
+    `pressure`: some waiting job is late. `controlled`: a control table holds something.
     """
 
     use_case: str
     pressure: bool
+    controlled: bool
     door: Door
     conn: Connection
     now: datetime | None
+
+    @property
+    def controls(self) -> ControlTables:
+        """The use case's rows in the control tables."""
+        return ControlTables(use_case=self.use_case, door=self.door, conn=self.conn, now=self.now)
 
     async def count_in_flight(self) -> InFlight:
         """Leases held. Costs one index range as long as the capacity."""
@@ -217,6 +224,15 @@ async def take_turn(
             "now": now,
             "longest_pause_ms": str(round(LONGEST_PAUSE_SECONDS * 1_000)),
         }
-        [(granted, pressure)] = await door.rows(_LOCK_USE_CASE, params, tuple_row, on=conn)
-        turn = Turn(use_case=use_case, pressure=pressure, door=door, conn=conn, now=now)
+        [(granted, pressure, controlled)] = await door.rows(
+            _LOCK_USE_CASE, params, tuple_row, on=conn
+        )
+        turn = Turn(
+            use_case=use_case,
+            pressure=pressure,
+            controlled=controlled,
+            door=door,
+            conn=conn,
+            now=now,
+        )
         yield turn if granted else None

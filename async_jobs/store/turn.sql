@@ -2,9 +2,10 @@
 
 -- name: lock_use_case
 -- Only one scheduler at a time counts and leases in a use case. Taken in a statement of its own:
--- the count must see what the previous holder committed. Also whether a promise is broken, which
--- decides how to choose and may be a moment old. And how long the server waits between two of the
--- turn's statements before it ends the turn; only until the commit, so poolers may share the session.
+-- the count must see what the previous holder committed. Also whether a promise is broken and
+-- whether the control tables hold anything: both decide how to go on and may be a moment old. And how
+-- long the server waits between two of the turn's statements before it ends the turn; only until the
+-- commit, so poolers may share the session.
 SELECT
     pg_try_advisory_xact_lock(hashtextextended('async_jobs dispatch ' || %(use_case)s, 0))
         AS granted,
@@ -12,7 +13,10 @@ SELECT
         SELECT FROM jobs
         WHERE use_case = %(use_case)s AND due
             AND deadline_at < coalesce(%(now)s::timestamptz, clock_timestamp())
-    ) AS pressure
+    ) AS pressure,
+    EXISTS (SELECT FROM jobs_endings WHERE use_case = %(use_case)s)
+        OR EXISTS (SELECT FROM jobs_breakers WHERE use_case = %(use_case)s)
+        OR EXISTS (SELECT FROM jobs_capacities WHERE use_case = %(use_case)s) AS controlled
 FROM set_config('idle_in_transaction_session_timeout', %(longest_pause_ms)s::text, true);
 
 -- name: count_in_flight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -83,21 +84,24 @@ def make_dispatcher(store: JobStore, sender: FakeSender, events: Events) -> Make
         use_case: str = "mail",
         *,
         capacity: int = 10,
-        quotas: Mapping[str, int] | None = None,
+        quotas: Mapping[str, int | TenantQuota] | None = None,
         window: Window | None = None,
         uses_sqs: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
+        **settings: str,
     ) -> Dispatcher:
         url = f"https://sqs.us-east-1.amazonaws.com/1/{use_case}-queue" if uses_sqs else None
         return Dispatcher(
             store,
             sender,
-            UseCaseConfig(name=use_case, sqs_queue_url=url, max_concurrent=capacity),
+            UseCaseConfig(name=use_case, sqs_queue_url=url, max_concurrent=capacity, **settings),
             quotas={
-                tenant: TenantQuota(max_concurrent_jobs=most)
+                tenant: TenantQuota(max_concurrent_jobs=most) if isinstance(most, int) else most
                 for tenant, most in (quotas or {}).items()
             },
             dispatch_lease_seconds=DISPATCH_LEASE_SECONDS,
             window=window or Window(capacity, size=capacity),
+            monotonic=monotonic,
             bus=events.bus,
         )
 
