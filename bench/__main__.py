@@ -3,6 +3,7 @@
 python -m bench setup [NAME...]       virtual environments for the peers, under .venvs/
 python -m bench [run] [OPTIONS]       one run: private servers, every contestant, a table
 python -m bench report FILE...        the table of earlier runs' JSON lines
+python -m bench backlog [--jobs N]    buffers of each move beside a backlog of ten million jobs
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TextIO
 import psycopg
 from rich.console import Console
 
+from bench import backlog
 from bench.contestants import ROOT, Contestant, known
 from bench.machine import facts
 from bench.measures import MEASURES, Figures, Sizes
@@ -40,6 +42,8 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     setup.add_argument("names", nargs="*", help="only these")
     report = commands.add_parser("report", help="print the tables of earlier runs")
     report.add_argument("files", nargs="+", type=Path)
+    beside = commands.add_parser("backlog", help="what each move reads beside a large backlog")
+    beside.add_argument("--jobs", type=int, default=10_000_000)
     run = commands.add_parser("run", help="run the benchmark (the default)")
     run.add_argument("--contestants", help="only these, separated by commas")
     run.add_argument("--measures", default=",".join(MEASURES), help="only these")
@@ -65,6 +69,8 @@ def main(given: Sequence[str]) -> int:
     match arguments.command:
         case "setup":
             return _setup(arguments)
+        case "backlog":
+            backlog.run(arguments.jobs)
         case "report":
             return _report(arguments.files, arguments.page)
         case _:

@@ -84,6 +84,15 @@ class Listed(Generic[T]):
         self._next += 1
         return self._jobs[self._next - 1][1]
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether all that was read has been taken, and there is more to read."""
+        return self.cut and self.head() is None
+
+    def rewind(self) -> None:
+        """As if nothing had been taken."""
+        self._next = 0
+
 
 @dataclass(slots=True)
 class Credit:

@@ -19,6 +19,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import nsmallest
@@ -41,7 +42,8 @@ from async_jobs.store.turn import BEFORE_ALL, Run, WaitingFlow, WaitingJob
 
 MOST_FLOWS = 1_000
 LEAST_PER_LANE = 4
-ROWS_PER_SLOT = 8
+ROWS_PER_SLOT = 2
+MOST_READS = 4
 MOST_RUNS = 200
 MEASURE_EVERY_SECONDS = 0.5
 
@@ -166,7 +168,14 @@ class Selection:
         rooms = limits.rooms({each.flow.tenant_id for each in found.flows}, held)
         wanted = _lanes_that_can_win(found, terms, limits, held, rooms, slots)
         lanes = await _filled(turn, wanted, found, limits, slots)
-        chosen = choose(lanes, terms, slots=slots, held=held, room=rooms, credits=self._credits)
+        for _ in range(MOST_READS):
+            credits = deepcopy(self._credits)
+            chosen = choose(lanes, terms, slots=slots, held=held, room=rooms, credits=credits)
+            dry = [number for number, lane in enumerate(lanes) if lane.is_dry]
+            if len(chosen) == slots or not dry:
+                break
+            await _read_on(turn, lanes, dry, slots)
+        self._credits = credits
         probes = {job.job_id for job in chosen if limits.is_shut(job.flow)}
         return await self._lease(turn, [job.job_id for job in chosen], probes)
 
@@ -329,12 +338,24 @@ async def _filled(
     read = await turn.find_candidates(unread, most) if unread else []
     jobs_of = {**found.jobs, **dict(zip(unread, read, strict=True))}
     return [
-        Listed(
-            flow,
-            [(Head(job.slack_seconds, job.job_id), job) for job in jobs],
-            late=late,
-            cut=len(jobs) == most and not limits.is_shut(flow),
-        )
+        _listed(flow, jobs, late=late, cut=len(jobs) == most and not limits.is_shut(flow))
         for flow, late in wanted
         if (jobs := jobs_of[flow, late][: 1 if limits.is_shut(flow) else None])
     ]
+
+
+async def _read_on(
+    turn: SelectionTurn, lanes: list[Listed[WaitingJob]], dry: Sequence[int], slots: int
+) -> None:
+    """Read as much of the dry lanes as could ever be chosen; all lanes begin anew."""
+    more = await turn.find_candidates([(lanes[n].flow, lanes[n].late) for n in dry], slots)
+    for lane in lanes:
+        lane.rewind()
+    for number, jobs in zip(dry, more, strict=True):
+        lane = lanes[number]
+        lanes[number] = _listed(lane.flow, jobs, late=lane.late, cut=False)
+
+
+def _listed(flow: Flow, jobs: Iterable[WaitingJob], *, late: bool, cut: bool) -> Listed[WaitingJob]:
+    heads = [(Head(job.slack_seconds, job.job_id), job) for job in jobs]
+    return Listed(flow, heads, late=late, cut=cut)

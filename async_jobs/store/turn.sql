@@ -9,11 +9,11 @@
 SELECT
     pg_try_advisory_xact_lock(hashtextextended('async_jobs dispatch ' || %(use_case)s, 0))
         AS granted,
-    EXISTS (
-        SELECT FROM jobs
-        WHERE use_case = %(use_case)s AND due
-            AND deadline_at < coalesce(%(now)s::timestamptz, clock_timestamp())
-    ) AS pressure,
+    coalesce(
+        (SELECT deadline_at FROM jobs
+         WHERE use_case = %(use_case)s AND due
+         ORDER BY deadline_at LIMIT 1) < coalesce(%(now)s::timestamptz, clock_timestamp()),
+        false) AS pressure,
     EXISTS (SELECT FROM jobs_endings WHERE use_case = %(use_case)s)
         OR EXISTS (SELECT FROM jobs_breakers WHERE use_case = %(use_case)s)
         OR EXISTS (SELECT FROM jobs_capacities WHERE use_case = %(use_case)s) AS controlled
@@ -57,13 +57,17 @@ RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority
 SELECT pg_notify('async_jobs_leased', topic) FROM unnest(%(topics)s::text[]) AS hint (topic);
 
 -- name: find_due
--- The most urgent waiting jobs whatever their flow, of those on one side of a deadline of now.
+-- The most urgent waiting jobs whatever their flow: all, or those that are not late. The clock is
+-- read in a subquery, once, so that the index can be entered at that time.
 SELECT
     id AS job_id, tenant_id, type, is_retry, priority,
-    extract(epoch FROM deadline_at - clock.now)::float8 AS slack_seconds
-FROM jobs, (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
+    extract(epoch FROM
+        deadline_at - (SELECT coalesce(%(now)s::timestamptz, clock_timestamp())))::float8
+        AS slack_seconds
+FROM jobs
 WHERE use_case = %(use_case)s AND due
-    AND (NOT %(timely)s OR deadline_at >= clock.now)
+    AND deadline_at >= CASE WHEN %(timely)s
+        THEN (SELECT coalesce(%(now)s::timestamptz, clock_timestamp())) ELSE '-infinity' END
 ORDER BY deadline_at, priority DESC, id
 LIMIT %(most)s;
 
