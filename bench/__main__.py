@@ -71,6 +71,7 @@ def main(given: Sequence[str]) -> int:
             return _setup(arguments)
         case "backlog":
             backlog.run(arguments.jobs)
+            return 0
         case "report":
             return _report(arguments.files, arguments.page)
         case _:
