@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig
+from async_jobs.core.lateness import LatenessPolicy
+from async_jobs.models import LateRetry, OnLate
 from async_jobs.registry import JobRegistry
 from async_jobs.scheduler.dispatch import Dispatcher
 from async_jobs.scheduler.loop import Scheduler
@@ -126,6 +128,13 @@ def build_worker(
         heartbeat_interval_seconds=config.heartbeat_interval_seconds,
         enqueuer=JobService(config, store, bus=bus).enqueue,
         bus=bus,
+        lateness={name: _lateness(use_case) for name, use_case in config.use_cases.items()},
+    )
+
+
+def _lateness(use_case: UseCaseConfig) -> LatenessPolicy:
+    return LatenessPolicy(
+        on_late=OnLate(use_case.on_late), late_retry=LateRetry(use_case.late_retry)
     )
 
 

@@ -25,11 +25,13 @@ from urllib.parse import urlsplit
 
 from async_jobs import settings
 from async_jobs.errors import ConfigError
+from async_jobs.models import LateRetry, OnLate, canonical_name
 from async_jobs.quota import EVERY_TENANT, UNLIMITED, TenantQuota, checked_quotas
+from async_jobs.relations import PREFIX as PREFIX
+from async_jobs.relations import RELATIONS
 from async_jobs.settings import Setting, Spec, raise_if_any, seconds, setting, whole
 from async_jobs.settings import is_loopback as is_loopback  # for those who may not read settings
 
-PREFIX = "ASYNC_JOBS_"
 ALWAYS_PRESENT = ("notifications", "message_labeling")
 TEN_YEARS_SECONDS = 315_576_000.0
 MASK = "(hidden)"
@@ -48,11 +50,6 @@ def _warn(text: str) -> None:
     warnings.warn(text, ConfigWarning, stacklevel=3)
 
 
-def canonical_name(use_case: str) -> str:
-    """The one spelling of a use case's name: lower case, underscores for dashes."""
-    return use_case.strip().lower().replace("-", "_")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseCaseConfig:
     """One use case: its capacity, its default tolerance, and its SQS queue if it has one."""
@@ -68,6 +65,16 @@ class UseCaseConfig:
     max_concurrent: int = setting(10, whole(1, 100_000), "Max concurrent {} jobs")
     default_delay_tolerance_seconds: float = setting(
         60.0, seconds(0, TEN_YEARS_SECONDS), "Default delay tolerance for {}, in seconds"
+    )
+    on_late: str = setting(
+        "run",
+        settings.choice(OnLate, str.lower),
+        "What becomes of {} jobs whose deadline passes before they start",
+    )
+    late_retry: str = setting(
+        "allow",
+        settings.choice(LateRetry, str.lower),
+        "What becomes of {} retries that would come after the deadline first promised",
     )
 
     breaker: str = setting(
@@ -187,9 +194,7 @@ class AsyncJobsConfig:
         if "lease_duration_seconds" not in faulty:
             heartbeat = _heartbeat(self.heartbeat_interval_seconds, self)
             object.__setattr__(self, "heartbeat_interval_seconds", heartbeat)
-        related = (
-            rule(self) for fields_read, rule in _RELATIONS if not faulty.keys() & fields_read
-        )
+        related = (rule(self) for fields_read, rule in RELATIONS if not faulty.keys() & fields_read)
         raise_if_any(
             [*faulty.values(), *quota_problems, *use_case_problems, *chain.from_iterable(related)]
         )
@@ -310,42 +315,6 @@ def _checked_use_cases(
         if key != use_case.name
     ]
     return checked, problems
-
-
-def _heartbeat_problems(config: AsyncJobsConfig) -> Iterator[str]:
-    if config.lease_duration_seconds < 2 * config.heartbeat_interval_seconds:
-        yield (
-            f"{PREFIX}HEARTBEAT_INTERVAL_SECONDS: one missed heartbeat would lose the lease; set "
-            f"it to at most half of {PREFIX}LEASE_DURATION_SECONDS, or unset it"
-        )
-
-
-def _plain_http_problems(config: AsyncJobsConfig) -> Iterator[str]:
-    for use_case in config.use_cases.values():
-        url = urlsplit(use_case.sqs_queue_url or "")
-        if url.scheme == "http" and not config.sqs_endpoint_url and not is_loopback(url.hostname):
-            yield (
-                f"{PREFIX}SQS_QUEUE_{use_case.name.upper()}: http would carry jobs unprotected; "
-                "use https, or set AWS_ENDPOINT_URL_SQS when SQS is served by a server of your own"
-            )
-
-
-def _queue_name_problems(config: AsyncJobsConfig) -> Iterator[str]:
-    for name, sharing in config.queues().items():
-        if len({use_case.sqs_queue_url for use_case in sharing}) > 1:
-            variables = [f"{PREFIX}SQS_QUEUE_{use_case.name.upper()}" for use_case in sharing]
-            yield (
-                f"{', '.join(variables)}: two different queues have the name {name!r}; set the "
-                "same URL for all of them, or use queues with different names"
-            )
-
-
-# A relation is checked when none of the settings it reads has a problem of its own.
-_RELATIONS = (
-    ({"lease_duration_seconds", "heartbeat_interval_seconds"}, _heartbeat_problems),
-    ({"sqs_endpoint_url"}, _plain_http_problems),
-    (set[str](), _queue_name_problems),
-)
 
 
 def _read_use_cases(env: Mapping[str, str]) -> tuple[dict[str, UseCaseConfig], list[str]]:

@@ -46,6 +46,22 @@ class BackoffType(StrEnum):
     EXPONENTIAL = "exponential"
 
 
+class OnLate(StrEnum):
+    """What becomes of a job whose deadline passes before its attempt starts."""
+
+    RUN = "run"
+    DROP = "drop"
+    DEAD = "dead"
+
+
+class LateRetry(StrEnum):
+    """What becomes of a retry that would come after the deadline that was first promised."""
+
+    ALLOW = "allow"
+    CLIP = "clip"
+    GIVE_UP = "give_up"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackoffPolicy:
     """How long to wait after a failed attempt.
@@ -76,6 +92,8 @@ class NewJob:
 
     `run_at` None means now. `delay_tolerance_seconds` says how long after
     `run_at` a start still keeps the promise. `queue` is a configured queue name.
+    `parent_deadline_at` is the deadline of the job on whose behalf this one is made: its own
+    deadline is no later, unless `run_at` is.
     """
 
     tenant_id: str
@@ -89,6 +107,7 @@ class NewJob:
     backoff_policy: BackoffPolicy | Mapping[str, Any] | None = None
     dedupe_key: str | None = None
     priority: int = 0
+    parent_deadline_at: datetime | None = None
 
 
 class JobFields(TypedDict, total=False):
@@ -105,11 +124,15 @@ class JobFields(TypedDict, total=False):
     backoff_policy: BackoffPolicy | Mapping[str, Any] | None
     dedupe_key: str | None
     priority: int
+    parent_deadline_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedJob:
-    """A job that passed every check, as the store writes it."""
+    """A job that passed every check, as the store writes it.
+
+    With `latest_deadline_at` the tolerance is cut so that the deadline is no later, 0 at least.
+    """
 
     id: UUID
     tenant_id: str
@@ -123,6 +146,7 @@ class AcceptedJob:
     backoff_json: str | None
     dedupe_key: str | None
     priority: int
+    latest_deadline_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +307,7 @@ class JobContext:
     log: Log
     enqueuer: EnqueueFromHandler = field(default=_no_enqueue, repr=False)
 
-    def remaining_seconds(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the deadline; negative when it has passed."""
         return (self.deadline_at - datetime.now(UTC)).total_seconds()
 
@@ -301,8 +325,15 @@ class JobContext:
         backoff_policy: BackoffPolicy | Mapping[str, Any] | None = None,
         dedupe_key: str | None = None,
         priority: int = 0,
+        inherit_deadline: bool = True,
     ) -> Enqueued:
-        """Enqueue another job, for the same tenant and use case unless told otherwise."""
+        """Enqueue another job, for the same tenant and use case unless told otherwise.
+
+        Its deadline is no later than this job's, because this job is not done before it: a
+        tolerance of its own counts if it ends earlier. Once this deadline has passed, the other
+        job has none left (tolerance 0). A `run_at` beyond this deadline says that the other job
+        is not part of this one: then, and with `inherit_deadline=False`, only its own counts.
+        """
         new = NewJob(
             tenant_id=tenant_id or self.tenant_id,
             use_case=use_case or self.use_case,
@@ -315,8 +346,14 @@ class JobContext:
             backoff_policy=backoff_policy,
             dedupe_key=dedupe_key,
             priority=priority,
+            parent_deadline_at=self.deadline_at if inherit_deadline else None,
         )
         return await self.enqueuer(new)
+
+
+def canonical_name(use_case: str) -> str:
+    """The one spelling of a use case's name: lower case, underscores for dashes."""
+    return use_case.strip().lower().replace("-", "_")
 
 
 def new_job_id() -> UUID:

@@ -34,6 +34,7 @@ from async_jobs.errors import (
     RegistryError,
     UnknownType,
 )
+from async_jobs.models import canonical_name
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -123,6 +124,7 @@ class JobRegistry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._missed: dict[tuple[str, str], Handler] = {}
 
     def handler(self, type: str, *, timeout_seconds: float | None = None) -> Callable[[F], F]:
         """Register the decorated function for jobs of *type* and return it unchanged.
@@ -142,6 +144,35 @@ class JobRegistry:
 
         return register
 
+    def on_missed(
+        self, type: str | None = None, *, use_case: str | None = None
+    ) -> Callable[[F], F]:
+        """Register what decides about jobs of *type*, or of *use_case*, that start late.
+
+        It takes what a handler takes, and a worker calls it instead of the handler when the
+        attempt starts after the job's deadline. It returns `OnLate.RUN`, `OnLate.DROP` or
+        `OnLate.DEAD` (or their texts), or raises what a handler may raise. One for the type
+        goes before one for the use case. Raises as `handler` does.
+        """
+        key = _missed_key(type, use_case)
+        name = key[0] or key[1]
+
+        def register(function: F) -> F:
+            known = self._missed.get(key)
+            if known is not None and not _is_same(known.function, function):
+                raise RegistryError(
+                    f"There is an on_missed for {name!r} already. One type or use case has one: "
+                    "decide by ctx.type inside it."
+                )
+            self._missed[key] = _handler_of(name, function, None)
+            return function
+
+        return register
+
+    def missed_for(self, type: str, use_case: str) -> Handler | None:
+        """What decides about late jobs of *type* in *use_case*, None if nothing was registered."""
+        return self._missed.get((type, "")) or self._missed.get(("", use_case))
+
     def handler_for(self, type: str) -> Handler:
         """The handler of *type*; raises `UnknownType`, which carries the closest known type."""
         handler = self._handlers.get(type)
@@ -159,9 +190,9 @@ class JobRegistry:
 
         Raises `RegistryError` for a model that pydantic cannot use.
         """
-        for type, handler in self._handlers.items():
+        for handler in (*self._handlers.values(), *self._missed.values()):
             if handler.model is not None:
-                _prepare(type, handler.model)
+                _prepare(handler.type, handler.model)
 
 
 job_registry = JobRegistry()
@@ -214,6 +245,18 @@ def _check_registration(type: object, timeout_seconds: float | None) -> None:
         raise RegistryError("The type of a handler needs to be text that is not blank.")
     if timeout_seconds is not None and not 0 < timeout_seconds < inf:
         raise RegistryError(f"timeout_seconds of type {type!r} needs to be a number above 0.")
+
+
+def _missed_key(type: str | None, use_case: str | None) -> tuple[str, str]:
+    if (type is None) == (use_case is None) or callable(type):
+        raise RegistryError(
+            'on_missed needs a type or a use case: write @job_registry.on_missed("my_type") or '
+            '@job_registry.on_missed(use_case="my_use_case").'
+        )
+    name = use_case if type is None else type
+    if not isinstance(name, str) or not name.strip():
+        raise RegistryError("What on_missed is for needs to be text that is not blank.")
+    return (name, "") if use_case is None else ("", canonical_name(name))
 
 
 def _is_same(known: Callable[..., object], new: Callable[..., object]) -> bool:

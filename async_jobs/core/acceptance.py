@@ -60,6 +60,7 @@ def accept(
         backoff_json=_backoff(new),
         dedupe_key=None if new.dedupe_key is None else _dedupe_key(new.dedupe_key),
         priority=_integer("priority", new.priority, -MAX_PRIORITY, MAX_PRIORITY),
+        latest_deadline_at=_latest_deadline_at(new, now),
     )
 
 
@@ -195,6 +196,19 @@ def _run_at(value: object, now: datetime) -> datetime | None:
     if not EARLIEST_RUN_AT <= value <= now + timedelta(seconds=TEN_YEARS_SECONDS):
         raise InvalidJob("run_at", "out_of_range", "must lie from 1970 to ten years ahead")
     return value
+
+
+def _latest_deadline_at(new: NewJob, now: datetime) -> datetime | None:
+    """The parent's deadline, unless the job is to run only after it."""
+    parent = new.parent_deadline_at
+    if parent is None:
+        return None
+    if not isinstance(parent, datetime) or parent.utcoffset() is None:
+        raise InvalidJob(
+            "parent_deadline_at", "invalid_type", "must be a datetime with a time zone"
+        )
+    beyond = new.run_at is not None and new.run_at > max(parent, now)
+    return None if beyond else parent
 
 
 def _tolerance(value: object) -> float:

@@ -25,7 +25,7 @@ SUCCEEDED, DEAD, CANCELLED = JobStatus.SUCCEEDED, JobStatus.DEAD, JobStatus.CANC
 
 
 class Move(StrEnum):
-    """The verbs. Each has one statement in `store/jobs.sql` or `store/turn.sql` and one event."""
+    """The verbs. Each has one statement in `store/*.sql` and one event."""
 
     ENQUEUE = "enqueue"
     LEASE = "lease"
@@ -38,6 +38,7 @@ class Move(StrEnum):
     BURY = "bury"
     RESCUE = "rescue"
     CANCEL = "cancel"
+    END_LATE = "end_late"
     REQUEUE = "requeue"
     PRUNE = "prune"
 
@@ -77,6 +78,13 @@ LIFECYCLE = (
         "the lease ran out; cancelled if that was asked for",
     ),
     Rule(Move.CANCEL, (PENDING, RUNNING), (CANCELLED,), "operator", "not finished"),
+    Rule(
+        Move.END_LATE,
+        (PENDING, RUNNING),
+        (CANCELLED, DEAD),
+        "scheduler, worker",
+        "its deadline has passed; gives the attempt back",
+    ),
     Rule(
         Move.REQUEUE,
         (SUCCEEDED, DEAD, CANCELLED),

@@ -18,6 +18,10 @@ about the flow, not about the job: it is retried with its attempt given back, ev
 one. A job that was leased a hundred times has had its share of that, and then uses attempts
 like any other, so that no job goes on for ever. Bury still buries.
 
+A retry that would come after the deadline that was first promised follows the use case's
+policy: allowed and said so on the row, clipped so that it comes at that deadline, or the job
+is buried. Once that deadline has passed nothing is left to clip to, and the backoff counts.
+
 The worker asks `decide` after every attempt. What follows for a job whose
 worker died is not decided here but in the statement `rescue_jobs`.
 """
@@ -31,10 +35,11 @@ from typing import Any
 
 from async_jobs.core.backoff import delay_after, read_policy
 from async_jobs.core.endings import Sign
+from async_jobs.core.lateness import given_up, missed_error
 from async_jobs.core.lifecycle import Move
 from async_jobs.core.record import error_record, plain_error, result_json
 from async_jobs.errors import Backpressure, Bury, Cancel, InvalidJob, Retry, Snooze
-from async_jobs.models import BackoffPolicy, JobStatus, StartedJob
+from async_jobs.models import BackoffPolicy, JobStatus, LateRetry, OnLate, StartedJob
 
 LONGEST_WAIT_SECONDS = 10 * 366 * 86_400.0
 MOST_LEASES_OF_A_PROBE = 100
@@ -72,7 +77,8 @@ class Outcome:
     `delay_seconds` counts from the moment of writing and matters to pending
     only; None leaves `run_at` and the deadline where they were.
     `gives_attempt_back` takes the start out of `attempts` again. `sign` is what
-    the ending says about the job's flow, None if it says nothing.
+    the ending says about the job's flow, None if it says nothing. `late_by_seconds` is how
+    long after the promised deadline a retry comes, or a job was ended for being late.
     """
 
     move: Move
@@ -82,11 +88,23 @@ class Outcome:
     result_json: str | None = None
     gives_attempt_back: bool = False
     sign: Sign | None = None
+    late_by_seconds: float = 0.0
     error: dict[str, Any] | None = field(default=None, repr=False)
 
 
-def decide(job: StartedJob, ending: Ending, *, random: float) -> Outcome:
-    """What becomes of *job*; *random* in [0, 1) feeds the backoff's jitter."""
+def decide(
+    job: StartedJob,
+    ending: Ending,
+    *,
+    random: float,
+    ran_seconds: float = 0.0,
+    late_retry: LateRetry = LateRetry.ALLOW,
+) -> Outcome:
+    """What becomes of *job*; *random* in [0, 1) feeds the backoff's jitter.
+
+    *ran_seconds* is how long ago it started, and *late_retry* what its use case wants of a retry
+    that would come after the promised deadline.
+    """
     match ending:
         case Returned(value):
             return Outcome(
@@ -107,7 +125,16 @@ def decide(job: StartedJob, ending: Ending, *, random: float) -> Outcome:
         ) is not None:
             return _snoozed(delay, Sign.PRESSED)
         case Raised(error):
-            return _failed(job, error, random)
+            outcome = _failed(job, error, random)
+            return _kept_to_promise(job, outcome, ran_seconds, late_retry)
+
+
+def end_late(job: StartedJob, on_late: OnLate) -> Outcome:
+    """How a job ends that its use case does not run late; the attempt is given back."""
+    record = missed_error(job.lateness_seconds, attempt=job.attempts)
+    status = JobStatus.DEAD if on_late is OnLate.DEAD else JobStatus.CANCELLED
+    ended = _with_error(Move.END_LATE, status, record)
+    return replace(ended, gives_attempt_back=True, late_by_seconds=job.lateness_seconds)
 
 
 def _interrupted(job: StartedJob, why: Interruption) -> Outcome:
@@ -138,6 +165,28 @@ def _failed(job: StartedJob, error: BaseException, random: float) -> Outcome:
         delay = delay_after(_policy_of(job), job.attempts, random=random)
     retried = _with_error(Move.RETRY, JobStatus.PENDING, record, delay)
     return replace(retried, gives_attempt_back=for_nothing, sign=Sign.FAILS)
+
+
+def _kept_to_promise(
+    job: StartedJob, outcome: Outcome, ran_seconds: float, late_retry: LateRetry
+) -> Outcome:
+    """A failed attempt's *outcome*, after the use case's policy for late retries."""
+    if outcome.move is not Move.RETRY or outcome.delay_seconds is None or outcome.error is None:
+        return outcome
+    left_seconds = (job.promised_at - job.started_at).total_seconds() - ran_seconds
+    late_by_seconds = outcome.delay_seconds - left_seconds
+    if late_by_seconds <= 0:
+        return outcome
+    if late_retry is LateRetry.CLIP and left_seconds >= 0:
+        return replace(outcome, delay_seconds=left_seconds)
+    record = {**outcome.error, "late_by_seconds": round(late_by_seconds, 3)}
+    if late_retry is LateRetry.GIVE_UP:
+        record |= given_up(record, late_by_seconds)
+        buried = _with_error(Move.BURY, JobStatus.DEAD, record)
+        return replace(buried, sign=Sign.FAILS, late_by_seconds=late_by_seconds)
+    return replace(
+        outcome, error=record, error_json=json.dumps(record), late_by_seconds=late_by_seconds
+    )
 
 
 def _wait(seconds: object) -> float | None:

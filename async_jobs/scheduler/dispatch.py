@@ -24,9 +24,10 @@ from async_jobs.core.fairness import free_slots
 from async_jobs.core.packing import Turnover
 from async_jobs.core.window import Window
 from async_jobs.errors import TransportError
-from async_jobs.models import Leased, Ticket
+from async_jobs.models import Leased, OnLate, Ticket
 from async_jobs.quota import EVERY_TENANT, UNLIMITED
 from async_jobs.scheduler.ladder import Footing, Ladder, LadderTurn
+from async_jobs.scheduler.late import MOST_ENDED_PER_PASS, LateJobs, LateTurn
 from async_jobs.scheduler.pressure import Pressure
 from async_jobs.scheduler.selection import Limits, Monotonic, Selection, SelectionTurn
 from async_jobs.store.turn import InFlight
@@ -43,7 +44,7 @@ STAYS_BUSY_SECONDS = 0.2
 UNTIL_WOKEN_SECONDS = 3_600.0
 
 
-class Turn(SelectionTurn, LadderTurn, Protocol):
+class Turn(SelectionTurn, LadderTurn, LateTurn, Protocol):
     """What a dispatcher may do in its turn."""
 
     async def count_in_flight(self) -> InFlight: ...
@@ -63,7 +64,8 @@ class DispatchDesk(Protocol):
 class Pass:
     """What one pass did: jobs sent, jobs not accepted and why, slots that stayed free.
 
-    `wait_seconds` is how long until a job may go that a rate or a breaker held back.
+    `wait_seconds` is how long until a job may go that a rate or a breaker held back, and 0 when
+    there are more late jobs to end.
     """
 
     sent: int = 0
@@ -104,6 +106,7 @@ class Dispatcher:
         self._bounds_tenants = self._ladder.has_rates or any(
             quota.max_concurrent_jobs is not None for quota in quotas.values()
         )
+        self._late_jobs = LateJobs(use_case.name, OnLate(use_case.on_late), bus=bus)
         self._monotonic = monotonic
         self._bus = bus
         self._turnover = Turnover()
@@ -134,6 +137,7 @@ class Dispatcher:
         async with self._desk.take_turn(self.use_case.name) as turn:
             if turn is None:
                 return Pass(had_turn=False)
+            ended = await self._late_jobs.end(turn)
             in_flight = await turn.count_in_flight()
             footing = await self._ladder.begin(turn)
             slots = self._slots(in_flight, footing.capacity)
@@ -142,9 +146,11 @@ class Dispatcher:
             self._window.sent(unstarted=in_flight.unstarted + len(leased))
             if leased and not self.use_case.uses_sqs:
                 await turn.hint([self.use_case.queue])
+        self._late_jobs.tell(ended)
         self._pressure.seen(turn.pressure, at=self._monotonic())
         self._ladder.tell(footing)
-        wait_seconds = min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
+        more_late = len(ended) == MOST_ENDED_PER_PASS
+        wait_seconds = 0.0 if more_late else min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
         if not leased:
             return Pass(free=slots, wait_seconds=wait_seconds)
         report = await self._send(leased)

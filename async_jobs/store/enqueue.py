@@ -147,6 +147,7 @@ class Enqueuer:
             "max_attempts": [job.max_attempts for job in jobs],
             "backoff_policies": [job.backoff_json for job in jobs],
             "trace_contexts": [None] * len(jobs),
+            "latest_deadlines": [job.latest_deadline_at for job in jobs],
             "hints": list(hints),
         }
 

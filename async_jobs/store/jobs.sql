@@ -19,8 +19,7 @@ WITH stored AS (
     )
     SELECT
         new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
-        coalesce(new.run_at, clock.now), make_interval(secs => new.tolerance_seconds),
-        coalesce(new.run_at, clock.now) + make_interval(secs => new.tolerance_seconds),
+        promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
         new.priority, new.max_attempts, new.backoff_policy::jsonb,
         coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now
     FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
@@ -28,11 +27,22 @@ WITH stored AS (
             %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
             %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
             %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
-            %(backoff_policies)s::text[], %(trace_contexts)s::text[]
+            %(backoff_policies)s::text[], %(trace_contexts)s::text[],
+            %(latest_deadlines)s::timestamptz[]
         ) AS new (
             id, tenant_id, use_case, type, queue, payload, run_at,
-            tolerance_seconds, priority, max_attempts, backoff_policy, trace_context
+            tolerance_seconds, priority, max_attempts, backoff_policy, trace_context,
+            latest_deadline_at
         )
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(new.run_at, clock.now) AS run_at,
+            make_interval(secs => CASE WHEN new.latest_deadline_at IS NULL
+                THEN new.tolerance_seconds
+                ELSE least(new.tolerance_seconds, greatest(0, extract(epoch FROM
+                    new.latest_deadline_at - coalesce(new.run_at, clock.now))::float8))
+                END) AS tolerance
+    ) AS promise
 )
 SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(hints)s::text[]) AS hint (topic);
 
@@ -48,10 +58,11 @@ new AS MATERIALIZED (
         %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
         %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
         %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
-        %(backoff_policies)s::text[], %(trace_contexts)s::text[], %(dedupe_keys)s::text[]
+        %(backoff_policies)s::text[], %(trace_contexts)s::text[],
+        %(latest_deadlines)s::timestamptz[], %(dedupe_keys)s::text[]
     ) AS new (
-        id, tenant_id, use_case, type, queue, payload, run_at,
-        tolerance_seconds, priority, max_attempts, backoff_policy, trace_context, dedupe_key
+        id, tenant_id, use_case, type, queue, payload, run_at, tolerance_seconds, priority,
+        max_attempts, backoff_policy, trace_context, latest_deadline_at, dedupe_key
     )
 ),
 stored AS (
@@ -62,12 +73,20 @@ stored AS (
     )
     SELECT
         new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
-        coalesce(new.run_at, clock.now), make_interval(secs => new.tolerance_seconds),
-        coalesce(new.run_at, clock.now) + make_interval(secs => new.tolerance_seconds),
+        promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
         new.priority, new.max_attempts, new.backoff_policy::jsonb,
         coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now,
         new.dedupe_key
     FROM clock, new
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(new.run_at, clock.now) AS run_at,
+            make_interval(secs => CASE WHEN new.latest_deadline_at IS NULL
+                THEN new.tolerance_seconds
+                ELSE least(new.tolerance_seconds, greatest(0, extract(epoch FROM
+                    new.latest_deadline_at - coalesce(new.run_at, clock.now))::float8))
+                END) AS tolerance
+    ) AS promise
     ORDER BY new.tenant_id, new.dedupe_key
     ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND finished_at IS NULL
         DO UPDATE SET dedupe_key = EXCLUDED.dedupe_key

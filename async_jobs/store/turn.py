@@ -28,9 +28,10 @@ from psycopg.rows import class_row, tuple_row
 
 from async_jobs.core.fairness import Flow
 from async_jobs.core.window import OLD_SECONDS
-from async_jobs.models import Leased
+from async_jobs.models import JobStatus, Leased
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.ladder import ControlTables
+from async_jobs.store.late import EndedLate, end_late
 from async_jobs.store.queries import query
 
 _LOCK_USE_CASE = query("lock_use_case", "turn")
@@ -135,6 +136,10 @@ class Turn:
     ) -> list[Leased]:
         """Lease these jobs, as far as they still wait; most urgent first."""
         return await self._lease(_LEASE_CHOSEN, lease_seconds, ids=list(ids), probes=list(probes))
+
+    async def end_late(self, status: JobStatus, *, most: int) -> list[EndedLate]:
+        """End up to *most* waiting jobs whose deadline has passed, as cancelled or dead."""
+        return await end_late(self.door, self.conn, self.use_case, status, most=most, now=self.now)
 
     async def find_due(self, most: int, *, timely: bool) -> list[WaitingJob]:
         """The most urgent waiting jobs of all flows; with *timely*, of those not late."""

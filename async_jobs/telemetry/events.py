@@ -61,9 +61,13 @@ class JobSucceeded(JobEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRetried(JobEnded):
-    """The attempt failed and another one follows after `delay_seconds`."""
+    """The attempt failed and another one follows after `delay_seconds`.
+
+    `late_by_seconds` is how long after the promised deadline that will be, 0 if it is in time.
+    """
 
     delay_seconds: float
+    late_by_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,14 @@ class JobBuried(JobEnded):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCancelled(JobEnded):
     """The job ended as cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEndedLate(JobEnded):
+    """A job whose deadline had passed was ended instead of run: dropped, or `dead`."""
+
+    late_by_seconds: float
+    dead: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
+from async_jobs.core.lateness import MISSED
 from async_jobs.core.record import safe_text
 from async_jobs.telemetry import events as ev
 
@@ -34,6 +35,10 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
     ev.JobSnoozed: (_INFO, "snoozed for {delay_seconds:.1f} s"),
     ev.JobBuried: (_ERROR, "dead: {error}"),
     ev.JobCancelled: (_INFO, "cancelled: {error}"),
+    ev.JobEndedLate: (
+        _WARNING,
+        "not run: its deadline passed {late_by_seconds:.3f} s before (dead: {dead})",
+    ),
     ev.JobReleased: (_INFO, "given back: {error}"),
     ev.LeaseLost: (_WARNING, "outcome dropped: its lease was taken back while it ran"),
     ev.JobRescued: (_WARNING, "lost by worker {worker}, whose lease ran out (dead: {dead})"),
@@ -99,7 +104,11 @@ def log_event(event: ev.Event) -> None:
 def _one_line_error(error: dict[str, Any] | None) -> str:
     if not error:
         return "no error"
-    return f"{error.get('type', 'Error')}: {error.get('message', '')}"
+    text = f"{error.get('type', 'Error')}: {error.get('message', '')}"
+    late = error.get("late_by_seconds")
+    if not late or error.get("type") == MISSED:
+        return text
+    return f"{text} (which is {late:.1f} s after the promised deadline)"
 
 
 def escape(text: str, most: int = 2_000) -> str:

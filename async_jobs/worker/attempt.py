@@ -4,6 +4,8 @@ The consumer begins an attempt for every job it has started. A failing handler
 is not an error here; it is an outcome like any other. If the lease was lost
 while the handler ran, the outcome is dropped and nothing is written.
 
+    late              the attempt started after its deadline: what is registered with `on_missed`
+                      decides, else the use case's policy, whether the handler is called
     handler runs      inside the attempt's task, beside the heartbeat thread
     out of time       the time-out of its registration ends it like an error it raised
     interrupted       by `interrupt(why)`: the operator cancelled, the lease was lost, or the
@@ -23,6 +25,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from async_jobs.core.lateness import RUN_LATE, LatenessPolicy
 from async_jobs.core.lifecycle import Move
 from async_jobs.core.outcome import (
     Ending,
@@ -32,10 +35,11 @@ from async_jobs.core.outcome import (
     Raised,
     Returned,
     decide,
+    end_late,
 )
 from async_jobs.core.record import plain_error
 from async_jobs.errors import UnknownType
-from async_jobs.models import EnqueueFromHandler, JobContext, JobStatus, StartedJob
+from async_jobs.models import EnqueueFromHandler, JobContext, JobStatus, OnLate, StartedJob
 from async_jobs.registry import Handler, JobRegistry
 from async_jobs.telemetry import events as ev
 from async_jobs.telemetry.bus import Bus
@@ -59,8 +63,10 @@ class Attempt:
         *,
         enqueuer: EnqueueFromHandler,
         bus: Bus,
+        lateness: LatenessPolicy = RUN_LATE,
     ) -> None:
         self.job = job
+        self._lateness = lateness
         self._registry = registry
         self._record = record
         self._enqueuer = enqueuer
@@ -83,7 +89,7 @@ class Attempt:
     async def run(self) -> Outcome | None:
         """Run the handler and record how it ended; None if the lease was lost on the way."""
         began = time.monotonic()
-        outcome = await self._outcome()
+        outcome = await self._outcome(began)
         recorded = not self._lost and await self._record(self.job, outcome)
         self._tell(outcome if recorded else None, time.monotonic() - began)
         return outcome if recorded else None
@@ -96,15 +102,45 @@ class Attempt:
         facts["error"] = outcome.error
         if outcome.move in (Move.RETRY, Move.SNOOZE):
             facts["delay_seconds"] = outcome.delay_seconds
+        if outcome.move in (Move.RETRY, Move.END_LATE):
+            facts["late_by_seconds"] = outcome.late_by_seconds
+        if outcome.move is Move.END_LATE:
+            facts["dead"] = outcome.status is JobStatus.DEAD
         self._bus.emit(_EVENTS[outcome.move](**facts))
 
-    async def _outcome(self) -> Outcome:
+    async def _outcome(self, began: float) -> Outcome:
         try:
             handler = self._registry.handler_for(self.job.type)
         except UnknownType as unknown:
             return _no_handler(self.job, unknown)
-        ending = await self._ending(handler)
-        return decide(self.job, ending, random=random.random())
+        on_late, ending = await self._when_late()
+        if on_late is not OnLate.RUN:
+            return end_late(self.job, on_late)
+        if ending is None:
+            ending = await self._ending(handler)
+        return decide(
+            self.job,
+            ending,
+            random=random.random(),
+            ran_seconds=time.monotonic() - began,
+            late_retry=self._lateness.late_retry,
+        )
+
+    async def _when_late(self) -> tuple[OnLate, Ending | None]:
+        """Whether a job that is late is run, or how what decides that has ended the attempt."""
+        job = self.job
+        if job.lateness_seconds <= 0:
+            return OnLate.RUN, None
+        missed = self._registry.missed_for(job.type, job.use_case)
+        if missed is None:
+            return self._lateness.on_late, None
+        ending = await self._ending(missed)
+        if not isinstance(ending, Returned):
+            return OnLate.RUN, ending
+        try:
+            return OnLate(str(ending.value)), None
+        except ValueError:
+            return OnLate.RUN, Raised(_no_decision(missed))
 
     async def _ending(self, handler: Handler) -> Ending:
         """Call the handler; whatever it does, its ending is a value, not an exception."""
@@ -172,6 +208,14 @@ def _out_of_time(handler: Handler, where: TimeoutError) -> TimeoutError:
     return late
 
 
+def _no_decision(missed: Handler) -> TypeError:
+    return TypeError(
+        f"what is registered with on_missed for {missed.type!r} returned no decision; return "
+        "OnLate.RUN, OnLate.DROP or OnLate.DEAD (or run, drop or dead as text), or raise Cancel, "
+        "Bury, Retry or Snooze"
+    )
+
+
 def _no_handler(job: StartedJob, unknown: UnknownType) -> Outcome:
     """Another worker may know the type, so the job goes back; the attempt is not used."""
     return Outcome(
@@ -207,5 +251,6 @@ _EVENTS: dict[Move, type[ev.JobEnded]] = {
     Move.SNOOZE: ev.JobSnoozed,
     Move.BURY: ev.JobBuried,
     Move.CANCEL: ev.JobCancelled,
+    Move.END_LATE: ev.JobEndedLate,
     Move.RELEASE: ev.JobReleased,
 }

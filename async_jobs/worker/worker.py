@@ -22,10 +22,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
+from async_jobs.core.lateness import RUN_LATE, LatenessPolicy
 from async_jobs.core.outcome import Interruption
 from async_jobs.models import EnqueueFromHandler, StartedJob
 from async_jobs.registry import JobRegistry
@@ -42,6 +44,8 @@ from async_jobs.worker.slots import Slots
 
 LAST_WORDS_SECONDS = 3.0
 """How long an interrupted handler may take to end."""
+
+_NO_POLICIES: Mapping[str, LatenessPolicy] = MappingProxyType({})
 
 
 class WorkerDesk(FinishDesk, ReportDesk, Protocol):
@@ -64,8 +68,10 @@ class Worker:
         heartbeat_interval_seconds: float,
         enqueuer: EnqueueFromHandler,
         bus: Bus,
+        lateness: Mapping[str, LatenessPolicy] = _NO_POLICIES,
     ) -> None:
         self.name = name
+        self._lateness = lateness
         self._registry = registry
         self._enqueuer = enqueuer
         self._bus = bus
@@ -139,7 +145,12 @@ class Worker:
 
     def _begin(self, job: StartedJob, asked_at: float) -> None:
         attempt = Attempt(
-            job, self._registry, self._recorder.record, enqueuer=self._enqueuer, bus=self._bus
+            job,
+            self._registry,
+            self._recorder.record,
+            enqueuer=self._enqueuer,
+            bus=self._bus,
+            lateness=self._lateness.get(job.use_case, RUN_LATE),
         )
         if time.monotonic() >= asked_at + self._lease_seconds:
             # The loop was blocked for so long that the job may run elsewhere by now.

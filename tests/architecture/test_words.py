@@ -63,6 +63,7 @@ OTHER_MEANINGS = (
     ("params", "store/enqueue.py", "the parameters of a statement"),
     ("params", "store/jobs.py", "the parameters of a statement"),
     ("params", "store/ladder.py", "the parameters of a statement"),
+    ("params", "store/late.py", "the parameters of a statement"),
     ("params", "store/lease_keeper.py", "the parameters of a statement"),
     ("params", "store/turn.py", "the parameters of a statement"),
     ("topic", "store/queries.py", "which .sql file"),

@@ -248,3 +248,32 @@ def test_a_policy_is_stored_as_json_with_every_key() -> None:
 def test_the_size_limit_can_be_set() -> None:
     with pytest.raises(InvalidJob, match="100 bytes"):
         encode_payload({"a": "x" * 100}, 100)
+
+
+@pytest.mark.parametrize(
+    ("run_in", "parent_in", "inherits"),
+    [
+        (None, 5, True),
+        (None, -5, True),
+        (3, 5, True),
+        (5, 5, True),
+        (6, 5, False),
+        (-3, -5, True),
+        (1, -5, False),
+    ],
+)
+def test_the_parents_deadline_counts_unless_the_job_is_to_run_only_after_it(
+    run_in: float | None, parent_in: float, inherits: bool
+) -> None:
+    parent = NOW + timedelta(seconds=parent_in)
+    run_at = None if run_in is None else NOW + timedelta(seconds=run_in)
+
+    job = accepted(run_at=run_at, parent_deadline_at=parent)
+
+    assert job.latest_deadline_at == (parent if inherits else None)
+
+
+@pytest.mark.parametrize("parent", [5, "soon", NOW.replace(tzinfo=None)])
+def test_a_parents_deadline_that_is_no_time_is_refused(parent: Any) -> None:
+    with pytest.raises(InvalidJob, match="parent_deadline_at"):
+        accepted(parent_deadline_at=parent)

@@ -28,6 +28,7 @@ STATEMENTS = {
     Move.BURY: {"finish_attempts"},
     Move.RESCUE: {"rescue_jobs"},
     Move.CANCEL: {"cancel_job", "finish_attempts"},
+    Move.END_LATE: {"end_late", "finish_attempts"},
     Move.REQUEUE: {"requeue_job"},
     Move.PRUNE: {"prune_finished"},
 }
@@ -57,7 +58,9 @@ def test_a_job_runs_only_through_start() -> None:
 
 @pytest.mark.parametrize("move", Move)
 def test_every_move_has_its_statements(move: Move) -> None:
-    assert STATEMENTS[move] <= set(statements("jobs")) | set(statements("turn"))
+    known = set(statements("jobs")) | set(statements("turn")) | set(statements("late"))
+
+    assert STATEMENTS[move] <= known
 
 
 def test_every_rule_says_who_makes_the_move_and_what_it_needs() -> None:
