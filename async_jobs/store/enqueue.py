@@ -14,6 +14,7 @@ usable, and the tenant's lock is held until the caller commits.
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -21,6 +22,7 @@ from uuid import UUID
 from psycopg.rows import scalar_row, tuple_row
 
 from async_jobs.core.clock import Clock
+from async_jobs.core.overload import wait_seconds
 from async_jobs.errors import DedupeConflict, QuotaExceeded
 from async_jobs.models import AcceptedJob, Enqueued
 from async_jobs.store.door import Connection, Door
@@ -31,6 +33,11 @@ _INSERT_OR_FIND = query("insert_or_find_jobs")
 _LOCK_TENANTS = query("lock_tenants")
 _COUNT_UNFINISHED = query("count_unfinished")
 _FIND_LIVE_TWINS = query("find_live_twins")
+_SAMPLE_RUNNING = query("sample_running")
+
+MOST_SAMPLED = 500
+SHORTEST_RUN_SECONDS = 1e-3
+UNKNOWN_WAIT_SECONDS = 5.0
 
 
 class Enqueuer:
@@ -117,7 +124,8 @@ class Enqueuer:
                 asked -= await self._twins(tenant_id, keys[tenant_id], conn)
                 asked -= _repeated(jobs, tenant_id)
             if asked > room:
-                raise QuotaExceeded(tenant_id, quotas[tenant_id])
+                wait = await self._wait_for_room(tenant_id, asked - room, use_cases, conn)
+                raise QuotaExceeded(tenant_id, quotas[tenant_id], retry_after_seconds=wait)
 
     async def _unfinished(
         self, tenant_id: str, use_cases: Sequence[str], most: int, conn: Connection
@@ -127,6 +135,25 @@ class Enqueuer:
             _COUNT_UNFINISHED, params, scalar_row, on=conn, prepare=False
         )
         return int(counted[0])
+
+    async def _wait_for_room(
+        self, tenant_id: str, jobs: int, use_cases: Sequence[str], conn: Connection
+    ) -> float:
+        """How long until *jobs* of the tenant have ended, at the pace of those it runs now."""
+        params = {
+            "tenant_id": tenant_id,
+            "use_cases": list(use_cases),
+            "most": MOST_SAMPLED,
+            "now": self._clock.now(),
+        }
+        [(running, mean_age_seconds)] = await self._door.rows(
+            _SAMPLE_RUNNING, params, tuple_row, on=conn, prepare=False
+        )
+        if not running:
+            return UNKNOWN_WAIT_SECONDS
+        # Where jobs come and go evenly, what is left of them is as long as what is behind them.
+        per_second = running / max(mean_age_seconds, SHORTEST_RUN_SECONDS)
+        return wait_seconds(jobs, per_second, random=random.random())
 
     async def _twins(self, tenant_id: str, keys: Sequence[str], conn: Connection) -> int:
         params = {"tenant_id": tenant_id, "dedupe_keys": list(keys)}

@@ -120,6 +120,20 @@ FROM (
      LIMIT %(most)s)
 ) AS unfinished_jobs;
 
+-- name: sample_running
+-- How many jobs of a tenant run, and for how long on average: its pace. Read only when it is refused.
+SELECT
+    count(*)::int AS running,
+    coalesce(avg(extract(epoch
+        FROM coalesce(%(now)s::timestamptz, clock_timestamp()) - started_at)), 0)::float8
+        AS mean_age_seconds
+FROM (
+    SELECT started_at FROM jobs
+    WHERE leased_at IS NOT NULL AND status = 'running'
+        AND tenant_id = %(tenant_id)s AND use_case = ANY (%(use_cases)s)
+    LIMIT %(most)s
+) AS running_jobs;
+
 -- name: find_live_twins
 -- Which of these dedupe keys are taken: they will not add to the tenant's backlog.
 SELECT count(*) AS twins

@@ -208,6 +208,31 @@ async def test_a_quota_lets_in_exactly_as_many(
     assert count_rows(db) == 3
 
 
+async def test_a_refused_tenant_is_told_when_there_will_be_room(
+    store: JobStore, jobs: JobFactory, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four jobs that have run for 10 s: one ends every 2.5 s, so six more than fit take 15 s."""
+    monkeypatch.setattr("random.random", lambda: 0.5)
+    for _ in range(4):
+        await jobs.running()
+    clock.advance(10)
+
+    with pytest.raises(QuotaExceeded) as refusal:
+        await store.enqueue([new_job() for _ in range(7)], quotas={"acme": 5}, use_cases=USE_CASES)
+
+    assert refusal.value.retry_after_seconds == pytest.approx(15.0)
+
+
+async def test_a_refused_tenant_that_runs_nothing_is_told_a_few_seconds(
+    store: JobStore, jobs: JobFactory
+) -> None:
+    await jobs.waiting()
+    with pytest.raises(QuotaExceeded) as refusal:
+        await store.enqueue([new_job()], quotas={"acme": 1}, use_cases=USE_CASES)
+
+    assert refusal.value.retry_after_seconds == 5.0
+
+
 async def test_waiting_scheduled_leased_and_running_jobs_all_count(
     store: JobStore, jobs: JobFactory
 ) -> None:

@@ -173,6 +173,11 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
         "use_cases": list(USE_CASES),
         "most": BATCH,
     }, 10 * BATCH, False
+    yield "sample_running", {
+        **now,
+        "tenant_id": tenant,
+        "use_cases": list(USE_CASES),
+    }, 20 * BATCH, False
     yield "find_due", {**now, "use_case": use_case, "timely": False}, BATCH, False
     yield "find_flows", {**now, "use_case": use_case, **BEFORE_ALL_FLOWS, "most": 100}, 50, False
     yield "find_candidates", {
