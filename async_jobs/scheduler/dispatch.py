@@ -139,8 +139,9 @@ class Dispatcher:
                 return Pass(had_turn=False)
             ended = await self._late_jobs.end(turn)
             in_flight = await turn.count_in_flight()
-            footing = await self._ladder.begin(turn)
-            slots = self._slots(in_flight, footing.capacity)
+            slots = self._slots(in_flight)
+            footing = await self._ladder.begin(turn, slots)
+            slots = min(slots, free_slots(footing.capacity, in_flight.held))
             leased = await self._selection.lease(turn, self._limits(footing), in_flight.held, slots)
             await self._ladder.leased(turn, footing, leased)
             self._window.sent(unstarted=in_flight.unstarted + len(leased))
@@ -164,12 +165,12 @@ class Dispatcher:
             wait_seconds=wait_seconds,
         )
 
-    def _slots(self, in_flight: InFlight, capacity: int) -> int:
+    def _slots(self, in_flight: InFlight) -> int:
         """What the capacity leaves, as far as workers keep up with what was sent."""
         room = self._window.room(
             unstarted=in_flight.unstarted, old=in_flight.old, at=self._monotonic()
         )
-        return min(free_slots(capacity, in_flight.held), room, MOST_PER_PASS)
+        return min(free_slots(self.use_case.max_concurrent, in_flight.held), room, MOST_PER_PASS)
 
     def _limits(self, footing: Footing) -> Limits:
         return Limits(

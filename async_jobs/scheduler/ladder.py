@@ -111,9 +111,11 @@ class Ladder:
         self._judged_at = -math.inf
         self._pruned_at = -math.inf
 
-    async def begin(self, turn: LadderTurn) -> Footing:
-        """Read what holds now and take the steps that are due."""
+    async def begin(self, turn: LadderTurn, slots: int) -> Footing:
+        """Read what holds now and take the steps that are due, if there are *slots* to give."""
         footing = Footing(self._use_case.max_concurrent)
+        if slots <= 0:
+            return footing
         if turn.controlled:
             await self._level(turn.controls, footing)
             if self._use_case.breaker == "on":
