@@ -48,7 +48,7 @@ FILL = b"""
 INSERT INTO jobs (id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance,
     deadline_at, due, leased_at, lease_expires_at, lease_seq, status, attempts, started_at,
     finished_at)
-SELECT gen_random_uuid(), tenant, 'mail', 'send', 'mail', '{"to": "ada"}',
+SELECT uuidv7(), tenant, 'mail', 'send', 'mail', '{"to": "ada"}',
     at, interval '1 hour', at + interval '1 hour', state = 'waiting',
     CASE WHEN state = 'lost' THEN at END, CASE WHEN state = 'lost' THEN at END, 1,
     CASE state WHEN 'lost' THEN 'running' WHEN 'done' THEN 'succeeded' ELSE 'pending' END,

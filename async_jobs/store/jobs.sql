@@ -4,7 +4,9 @@
 --     and a lease that ran out in the meantime would look alive.
 --   * durations travel as seconds and become intervals without days.
 --   * `id = ANY (ARRAY (SELECT ...))` keeps the planner from joining the whole table
---     when it cannot see how few rows the inner query gives.
+--     when it cannot see how few rows the inner query gives. Where the inner query locks them,
+--     `ctid` saves a second search for each row: a locked row cannot move. One that moved between
+--     the statement's snapshot and its lock is left for the next time.
 --   * `CASE WHEN status = 'running' THEN true END` hides the status from the planner. Its statistics
 --     may say that nothing runs or is leased; it would expect one such row and compare every job
 --     with every ticket (measured: 300 ms instead of 30 for 476 jobs).
@@ -186,8 +188,8 @@ SELECT
 -- Scheduled jobs whose time has come begin to wait.
 UPDATE jobs
 SET due = true
-WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs
+WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM jobs
         WHERE NOT due AND leased_at IS NULL AND finished_at IS NULL
             AND run_at <= coalesce(%(now)s::timestamptz, clock_timestamp())
         ORDER BY run_at
@@ -344,8 +346,8 @@ SET status = CASE
     lease_expires_at = NULL,
     updated_at = clock.now
 FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
-WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs
+WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM jobs
         WHERE leased_at IS NOT NULL
             AND lease_expires_at <= coalesce(%(now)s::timestamptz, clock_timestamp())
         ORDER BY lease_expires_at

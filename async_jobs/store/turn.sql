@@ -43,8 +43,8 @@ SET due = false,
         + make_interval(secs => %(lease_seconds)s),
     enqueue_failed = false,
     updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs
+WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM jobs
         WHERE use_case = %(use_case)s AND due
         ORDER BY deadline_at, priority DESC, id
         LIMIT %(slots)s
@@ -148,8 +148,8 @@ SET due = false,
         + make_interval(secs => %(lease_seconds)s),
     enqueue_failed = false,
     updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs WHERE id = ANY (%(ids)s::uuid[]) AND due FOR UPDATE SKIP LOCKED
+WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM jobs WHERE id = ANY (%(ids)s::uuid[]) AND due FOR UPDATE SKIP LOCKED
     ))
 RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority;
 
