@@ -17,6 +17,7 @@
     │   ├── UnknownType         .type .closest
     │   └── InvalidPayload      .type .problems
     ├── TransportError          .queue .retryable
+    ├── TraceError              .line .column (of a CSV for `async-jobs simulate`)
     └── ApiError                .status .code .detail (raised by the HTTP client)
 
     HandlerSignal               raised by handlers; not errors
@@ -203,6 +204,15 @@ class TransportError(AsyncJobsError):
         self.queue = queue
         self.retryable = retryable
         super().__init__(f"Queue {queue}: {reason}")
+
+
+class TraceError(AsyncJobsError):
+    """A line of a trace cannot be used."""
+
+    def __init__(self, line: int, column: str, reason: str) -> None:
+        self.line = line
+        self.column = column
+        super().__init__(f"Line {line}, column {column}: {reason}.")
 
 
 class ApiError(AsyncJobsError):

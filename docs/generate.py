@@ -25,6 +25,8 @@ from async_jobs.cli.config import settings_table
 from async_jobs.cli.main import COMMANDS
 from async_jobs.core.lifecycle import LIFECYCLE
 from async_jobs.models import JobStatus
+from async_jobs.simulation.arrivals import COLUMNS as TRACE_COLUMNS
+from async_jobs.simulation.arrivals import REQUIRED
 from async_jobs.store.migrate import migrations
 from async_jobs.telemetry import events
 
@@ -168,6 +170,15 @@ def commands() -> str:
     return "\n".join(_command(spelt, name) for spelt, name in names)
 
 
+def trace() -> str:
+    """Every column of a trace."""
+    rows = [
+        (f"`{name}`", "yes" if name in REQUIRED else "", meaning)
+        for name, meaning in TRACE_COLUMNS.items()
+    ]
+    return _table(("column", "needed", "meaning"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "environment": environment,
     "lifecycle": lifecycle,
@@ -178,6 +189,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "refusals": refusals,
     "commands": commands,
+    "trace": trace,
 }
 
 

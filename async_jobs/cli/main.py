@@ -20,6 +20,7 @@ COMMANDS = {
     "worker": "Run handlers for the jobs of one or more queues.",
     "api": "Serve the HTTP API.",
     "migrate": "Create or update the database's schema.",
+    "simulate": "Try a policy, a capacity or quotas before you deploy them.",
     "config": "Print the effective settings and where each comes from.",
 }
 

@@ -96,7 +96,7 @@ class Listed(Generic[T]):
 
 @dataclass(slots=True)
 class Credit:
-    """A share of the starts, earned start by start: spend one where one has been earned."""
+    """A share of the starts under pressure: spend one where one has been earned."""
 
     share: float
     earned: float = 0.0
@@ -218,15 +218,14 @@ class _Draw(Generic[T]):
         if not tops:
             return None
         first_waits = (False, False) in tops or (True, False) in tops
-        retries_wait = (False, True) in tops or (True, True) in tops
         if self._terms.pressure and first_waits and not credits.retry.is_enough:
             tops = {kind: entry for kind, entry in tops.items() if not kind[1]}
         timely = [entry for kind, entry in tops.items() if not kind[0]]
         late = [entry for kind, entry in tops.items() if kind[0]]
         goes_late = bool(late) and (not timely or credits.late.is_enough)
         lane = min(late if goes_late else timely)[3]
-        credits.late.count(spent=goes_late and bool(timely))
-        if first_waits or retries_wait:
+        if self._terms.pressure:
+            credits.late.count(spent=goes_late and bool(timely))
             credits.retry.count(spent=lane.flow.is_retry and first_waits)
         return lane
 

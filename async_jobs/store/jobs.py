@@ -13,9 +13,10 @@ commit or roll back with their data. Everything else commits by itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,11 +30,13 @@ from async_jobs.core.endings import Endings, FlowKey
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
 from async_jobs.models import AcceptedJob, Enqueued, Job, JobStatus, Page, StartedJob, Ticket
+from async_jobs.simulation.arrivals import Arrival
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
 from async_jobs.store.ladder import report_endings
 from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
+from async_jobs.store.trace import PAGE, finished_pages
 from async_jobs.store.turn import Turn, take_turn
 
 
@@ -114,6 +117,12 @@ class JobStore:
     async def hint(self, topics: Sequence[str]) -> None:
         """Wake schedulers that listen: jobs of these use cases may be due ("" for any)."""
         await self._door.rows(query("hint_due"), {"topics": list(topics)}, scalar_row)
+
+    def finished_pages(
+        self, use_case: str, *, since: datetime | None = None, page: int = PAGE
+    ) -> AsyncIterator[list[Arrival]]:
+        """What ran to its end, as it arrived, page by page; see `store/trace.py`."""
+        return finished_pages(self._door, use_case, since=since, page=page)
 
     async def get(self, job_id: UUID) -> Job | None:
         """One job, whole."""

@@ -110,6 +110,7 @@ OTHER_MEANINGS = (
 LOG_LINES = (("ready", "ProcessStarted", "a process that has started, not a job"),)
 
 HEADINGS = (
+    ("try", "How to try a policy", "to see what it does; no attempt of a job"),
     ("lock", "lock, count, lease", "a PostgreSQL advisory lock"),
     ("task", "Task Definition", "the word of ECS"),
     ("notification", "Notifications", "the name of a use case"),

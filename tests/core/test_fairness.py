@@ -239,6 +239,13 @@ def test_retries_get_every_tenth_start_while_first_attempts_wait_under_pressure(
     assert sum(job.is_retry for job in picked(jobs, slots=44, capacity=1_000)) == 44
 
 
+def test_retries_that_go_in_order_leave_no_debt_for_the_next_pressure() -> None:
+    credits = Credits()
+    picked([Waiting(n, slack=n, is_retry=n < 50) for n in range(99)], slots=60, credits=credits)
+
+    assert credits == Credits()
+
+
 def test_credit_is_carried_from_pass_to_pass() -> None:
     jobs = [Waiting(n, slack=-5.0) for n in range(50)] + [Waiting(n, "bolt") for n in range(50, 99)]
     credits = Credits()
