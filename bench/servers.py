@@ -79,7 +79,7 @@ def running() -> Iterator[Servers]:
     """Start both servers and stop them at the end; their data goes with them."""
     with (
         PostgresServer(options=POSTGRES_OPTIONS) as postgres,
-        _sqs() as (url, pid),
+        sqs_server() as (url, pid),
         psycopg.connect(postgres.dsn, autocommit=True) as control,
     ):
         control.execute("CREATE EXTENSION pg_stat_statements")
@@ -87,7 +87,8 @@ def running() -> Iterator[Servers]:
 
 
 @contextmanager
-def _sqs() -> Iterator[tuple[str, int]]:
+def sqs_server() -> Iterator[tuple[str, int]]:
+    """An SQS server as a process of its own: its URL and process id."""
     with subprocess.Popen(
         [sys.executable, "-m", "async_jobs.embedded.sqs", "--faults"],
         stdout=subprocess.PIPE,

@@ -1,8 +1,8 @@
 """Dispatch one use case: count, share out, lease, send, release what did not leave.
 
 A pass is one turn (`store/turn.py`) and one send. The lease is committed before
-anything is sent: a crash in between costs nothing but the dispatch lease, which
-runs out and is rescued. What a queue does not accept is released at once, with
+anything is sent: a crash in between costs nothing but that lease, which soon runs
+out and is rescued (`outstanding.py`). What a queue does not accept is released at once, with
 `enqueue_failed` set until the next lease.
 
 The pass says what to do next, so that slots refill when they free and not at
@@ -28,6 +28,7 @@ from async_jobs.models import Leased, OnLate, Ticket
 from async_jobs.quota import EVERY_TENANT, UNLIMITED
 from async_jobs.scheduler.ladder import Footing, Ladder, LadderTurn
 from async_jobs.scheduler.late import MOST_ENDED_PER_PASS, LateJobs, LateTurn
+from async_jobs.scheduler.outstanding import RENEW_EVERY_SECONDS, Outstanding, RenewDesk
 from async_jobs.scheduler.pressure import Pressure
 from async_jobs.scheduler.selection import Limits, Monotonic, Selection, SelectionTurn
 from async_jobs.store.turn import InFlight
@@ -52,7 +53,7 @@ class Turn(SelectionTurn, LadderTurn, LateTurn, Protocol):
     async def hint(self, queues: Sequence[str]) -> None: ...
 
 
-class DispatchDesk(Protocol):
+class DispatchDesk(RenewDesk, Protocol):
     """The store's moves that a dispatcher makes."""
 
     def take_turn(self, use_case: str) -> AbstractAsyncContextManager[Turn | None]: ...
@@ -95,9 +96,12 @@ class Dispatcher:
         self._desk = desk
         self._sender = sender
         self._quotas = quotas
+        self._outstanding = Outstanding(desk, dispatch_lease_seconds=dispatch_lease_seconds)
         self._selection = Selection(
             lambda tenant_id: self._quota(tenant_id).weight,
-            lease_seconds=dispatch_lease_seconds,
+            lease_seconds=(
+                self._outstanding.lease_seconds if use_case.uses_sqs else dispatch_lease_seconds
+            ),
             monotonic=monotonic,
         )
         self._window = window or Window(use_case.max_concurrent)
@@ -118,6 +122,7 @@ class Dispatcher:
         Raises TransportError when the queue accepted nothing, so that the loop backs off.
         """
         done = await self.dispatch()
+        await self._outstanding.renew(at=self._monotonic())
         if done.failed and not done.sent:
             raise TransportError(self.use_case.queue, done.reason)
         now = self._monotonic()
@@ -127,18 +132,22 @@ class Dispatcher:
                 return 0.0
         quiet_seconds = now - self._sent_at
         if done.had_turn and done.free and quiet_seconds > STAYS_BUSY_SECONDS:
-            return max(LEAST_WAIT_SECONDS, done.wait_seconds)
+            longest = RENEW_EVERY_SECONDS if self._outstanding else UNTIL_WOKEN_SECONDS
+            return max(LEAST_WAIT_SECONDS, min(longest, done.wait_seconds))
         # A full use case is looked at again after a twentieth of the time it has been full.
         pause = max(SHORTEST_PAUSE_SECONDS, PAUSE_SHARE * quiet_seconds)
         return max(LEAST_WAIT_SECONDS, min(LONGEST_PAUSE_SECONDS, pause, done.wait_seconds))
 
     async def dispatch(self) -> Pass:
         """One pass: lease what fits and send it."""
+        began_at = self._monotonic()
         async with self._desk.take_turn(self.use_case.name) as turn:
             if turn is None:
                 return Pass(had_turn=False)
             ended = await self._late_jobs.end(turn)
             in_flight = await turn.count_in_flight()
+            if not in_flight.old:
+                self._outstanding.none_is_old(at=began_at)
             slots = self._slots(in_flight)
             footing = await self._ladder.begin(turn, slots)
             slots = min(slots, free_slots(footing.capacity, in_flight.held))
@@ -187,6 +196,8 @@ class Dispatcher:
 
     async def _send(self, leased: Sequence[Leased]) -> SendReport:
         self._turnover.add(len(leased), at=self._monotonic())
+        if self.use_case.uses_sqs:
+            self._outstanding.add(leased, at=self._monotonic())
         report = await self._sender.send(leased, pack=self._turnover.pack())
         if report.failed:
             tickets = [Ticket(job.job_id, job.lease_seq) for job in report.failed]

@@ -200,6 +200,21 @@ class JobStore:
             )
         )
 
+    async def renew(
+        self, tickets: Sequence[Ticket], *, lease_seconds: float, most_seconds: float
+    ) -> set[UUID]:
+        """Let leases that no worker has started last *lease_seconds* from now; gives those jobs.
+
+        No lease lasts longer than *most_seconds* in all.
+        """
+        renewed = await self._scalars(
+            "renew_leases",
+            **_columns(tickets),
+            lease_seconds=lease_seconds,
+            most_seconds=most_seconds,
+        )
+        return set(renewed)
+
     async def prune(self, use_case: str, *, retention_seconds: float, most: int) -> int:
         """Delete up to *most* jobs that finished longer ago than the retention."""
         return len(

@@ -213,6 +213,20 @@ WHERE jobs.id = ticket.id
     AND CASE WHEN jobs.leased_at IS NOT NULL AND jobs.status = 'pending' THEN true END
 RETURNING jobs.id;
 
+-- name: renew_leases
+-- Sent, but no worker had a slot yet: their sender lives, so their leases go on, until the
+-- dispatch lease is over.
+UPDATE jobs
+SET lease_expires_at = least(
+        clock.now + make_interval(secs => %(lease_seconds)s),
+        leased_at + make_interval(secs => %(most_seconds)s))
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
+    unnest(%(ids)s::uuid[], %(lease_seqs)s::bigint[]) AS ticket (id, lease_seq)
+WHERE jobs.id = ticket.id
+    AND jobs.lease_seq = ticket.lease_seq
+    AND CASE WHEN jobs.leased_at IS NOT NULL AND jobs.status = 'pending' THEN true END
+RETURNING jobs.id;
+
 -- name: start_jobs
 -- The only door into running. A second delivery of the same message finds it shut.
 -- A ticket without lease_seq (a bare id) is taken for the lease the job has now.

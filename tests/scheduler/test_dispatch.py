@@ -20,10 +20,11 @@ from async_jobs.scheduler.dispatch import (
     Dispatcher,
     Pass,
 )
+from async_jobs.scheduler.outstanding import RENEWAL_SECONDS
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.events import JobsLeased, SendFailed
 
-from .conftest import DISPATCH_LEASE_SECONDS, FakeSender, MakeDispatcher
+from .conftest import FakeSender, MakeDispatcher
 
 
 async def waiting(jobs: JobFactory, count: int, **fields: object) -> list[UUID]:
@@ -104,7 +105,7 @@ async def test_the_lease_is_committed_before_anything_is_sent(
 
     (row,) = seen
     assert (row.lease_seq, row.due, row.leased_at) == (1, False, MIDNIGHT)
-    assert row.lease_expires_at == MIDNIGHT + timedelta(seconds=DISPATCH_LEASE_SECONDS)
+    assert row.lease_expires_at == MIDNIGHT + timedelta(seconds=RENEWAL_SECONDS)
 
 
 async def test_a_tenant_never_holds_more_than_its_quota(

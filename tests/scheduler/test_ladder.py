@@ -132,7 +132,7 @@ class TestRates:
     ) -> None:
         quotas = {"acme": TenantQuota(rate_per_second=0.1)}
         await wait(store, 2)
-        dispatcher = make_dispatcher(capacity=100, quotas=quotas)
+        dispatcher = make_dispatcher(capacity=100, quotas=quotas, uses_sqs=False)
         await dispatcher.tick()
         clock.advance(1.0)
 
