@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, Unpack, overload
 from uuid import UUID
 
+from async_jobs.admission import Admission, Demand
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig, canonical_name
 from async_jobs.core.acceptance import accept
 from async_jobs.errors import InvalidJob, JobNotFound, MoveRefused, UnknownUseCase
@@ -38,6 +39,9 @@ HINT_WITHIN_SECONDS = 60.0
 
 class ServiceDesk(Protocol):
     """The store's moves that the service makes."""
+
+    @property
+    def demand(self) -> Demand: ...
 
     async def enqueue(
         self,
@@ -81,6 +85,7 @@ class JobService:
         self._config = config
         self._store = store
         self._bus = bus or Bus()
+        self._admission = Admission(config, store.demand, self._bus)
 
     @overload
     async def enqueue(
@@ -106,8 +111,9 @@ class JobService:
         back with the caller's transaction. Once this returns (without one), the job is stored
         and will run at least once unless it is cancelled.
 
-        Raises InvalidJob, UnknownUseCase, DedupeConflict, QuotaExceeded, StoreUnavailable. After
-        StoreUnavailable the job may have been stored; with a dedupe_key it is safe to repeat.
+        Raises InvalidJob, UnknownUseCase, DedupeConflict, QuotaExceeded, Overloaded,
+        StoreUnavailable. After the last one the job may have been stored; with a dedupe_key it is
+        safe to repeat.
         """
         now = datetime.now(UTC)
         job = self._accept(NewJob(**fields) if new is None else new, now)
@@ -137,6 +143,7 @@ class JobService:
     async def _store_all(
         self, accepted: Sequence[AcceptedJob], now: datetime, connection: Connection | None
     ) -> Sequence[Enqueued]:
+        await self._admission.check(accepted, now, connection)
         stored = await self._store.enqueue(
             accepted,
             quotas=self._quotas(accepted),

@@ -52,7 +52,8 @@ _REFUSALS = {
     413: "The request or its payload is too large.",
     415: "The content is not application/json.",
     422: "Something in the request cannot be accepted.",
-    429: "The tenant's quota is used up; see Retry-After.",
+    429: "The tenant's quota is used up, or it is above its share of an overloaded use case; see "
+    "Retry-After.",
     503: "The database does not answer; see Retry-After.",
 }
 

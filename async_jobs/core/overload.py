@@ -14,11 +14,21 @@ a fifth to either side so that those who were refused together do not return tog
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, log2
 
 SHORTEST_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
 SPREAD = 0.2
+
+
+def jobs_that_fit(capacity: float, mean_seconds: float, tolerance_seconds: float) -> int:
+    """Jobs that can start within the tolerance, one for each slot at once."""
+    return max(ceil(capacity), floor(capacity * tolerance_seconds / max(mean_seconds, 1e-3)))
+
+
+def rounded_up(tolerance_seconds: float) -> float:
+    """The next power of two: so few tolerances are asked about that answers can be used again."""
+    return 2.0 ** ceil(log2(max(tolerance_seconds, 1.0)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +51,7 @@ class Standing:
 
     def allowed(self, tolerance_seconds: float) -> int:
         """Jobs that the share works off within *tolerance_seconds*; what it runs now included."""
-        return max(ceil(self.share), floor(self.drain_per_second * tolerance_seconds))
+        return jobs_that_fit(self.share, self.mean_seconds, tolerance_seconds)
 
 
 def refusal_seconds(standing: Standing, *, tolerance_seconds: float, random: float) -> float | None:

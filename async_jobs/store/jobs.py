@@ -31,6 +31,7 @@ from async_jobs.core.outcome import Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
 from async_jobs.models import AcceptedJob, Enqueued, Job, JobStatus, Page, StartedJob, Ticket
 from async_jobs.simulation.arrivals import Arrival
+from async_jobs.store.demand import DemandReader
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
 from async_jobs.store.ladder import report_endings
@@ -85,6 +86,7 @@ class JobStore:
         self._door = Door(pool, timeout_seconds=timeout_seconds)
         self._clock = clock or DatabaseClock()
         self._enqueuer = Enqueuer(self._door, self._clock)
+        self.demand = DemandReader(self._door, self._clock)
 
     # Schema
 

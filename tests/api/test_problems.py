@@ -15,6 +15,7 @@ from async_jobs.errors import (
     InvalidJob,
     JobNotFound,
     MoveRefused,
+    Overloaded,
     QuotaExceeded,
     StoreUnavailable,
     UnknownUseCase,
@@ -27,6 +28,7 @@ ANSWERS = [
     (UnknownUseCase(), 422, "unknown_use_case"),
     (DedupeConflict(JOB_ID), 409, "dedupe_conflict"),
     (QuotaExceeded("t", 1, retry_after_seconds=0.2), 429, "quota_exceeded"),
+    (Overloaded("t", "mail", retry_after_seconds=12.5), 429, "overloaded"),
     (JobNotFound(JOB_ID), 404, "job_not_found"),
     (MoveRefused(JOB_ID, "cancel", "dead"), 409, "move_refused"),
     (StoreUnavailable(), 503, "store_unavailable"),
@@ -45,7 +47,12 @@ def test_every_error_of_a_caller_has_its_answer(error: Exception, status: int, c
 
 
 @pytest.mark.parametrize(
-    "error", [QuotaExceeded("t", 1, retry_after_seconds=4.2), StoreUnavailable()]
+    "error",
+    [
+        QuotaExceeded("t", 1, retry_after_seconds=4.2),
+        Overloaded("t", "mail", retry_after_seconds=4.2),
+        StoreUnavailable(),
+    ],
 )
 def test_who_should_come_back_is_told_when_in_whole_seconds(error: Exception) -> None:
     answer = answer_for(error)

@@ -59,6 +59,7 @@ OTHER_MEANINGS = (
     ("body", "store/migrate.py", "the body of a DO block"),
     ("body", "store/queries.py", "the body of a named statement"),
     ("args", "worker/heartbeat.py", "arguments handed through to a callback"),
+    ("params", "store/demand.py", "the parameters of a statement"),
     ("params", "store/door.py", "the parameters of a statement, as the driver calls them"),
     ("params", "store/enqueue.py", "the parameters of a statement"),
     ("params", "store/jobs.py", "the parameters of a statement"),

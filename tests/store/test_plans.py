@@ -23,6 +23,7 @@ from .test_every_query import numbered
 
 BATCH = 20
 SIZES = (700, 67_000)
+TOPICS = ("jobs", "turn", "demand")
 USE_CASES = ("many_tenants", "one_tenant", "one_deadline")
 PER_ROW = 45
 """Buffers for one row of a batch: its page and its entries in the indexes, old and new."""
@@ -138,7 +139,7 @@ class Table:
 
 
 def text_of(name: str) -> bytes:
-    return query(name, "turn" if name in statements("turn") else "jobs")
+    return query(name, next(topic for topic in TOPICS if name in statements(topic)))
 
 
 def measured(answer: Any) -> tuple[int, int]:
@@ -178,6 +179,19 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
         "tenant_id": tenant,
         "use_cases": list(USE_CASES),
     }, 20 * BATCH, False
+    yield "get_pace", {**now, "use_case": use_case}, BATCH, False
+    yield "count_due_before", {
+        **now,
+        "use_case": use_case,
+        "within_seconds": 1e6,
+    }, BATCH, False
+    yield "find_waiting_tenants", {**now, "use_case": use_case}, 10 * BATCH, False
+    yield "count_due_of_tenant", {
+        **now,
+        "use_case": use_case,
+        "tenant_id": tenant,
+        "within_seconds": 1e6,
+    }, BATCH, False
     yield "find_due", {**now, "use_case": use_case, "timely": False}, BATCH, False
     yield "find_flows", {**now, "use_case": use_case, **BEFORE_ALL_FLOWS, "most": 100}, 50, False
     yield "find_candidates", {
