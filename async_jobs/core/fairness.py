@@ -29,6 +29,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 LATE_SHARE = 0.1
 RETRY_SHARE = 0.1
 MOST_CREDIT = 2.0
+PRESSURE_AFTER_DROP_SECONDS = 10.0
+"""Pressure outlasts each late job by so long where none is seen waiting: they are not run."""
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from async_jobs.config import TenantQuota, UseCaseConfig
-from async_jobs.core.fairness import free_slots
+from async_jobs.core.fairness import PRESSURE_AFTER_DROP_SECONDS, free_slots
 from async_jobs.core.packing import Turnover
 from async_jobs.core.window import Window
 from async_jobs.errors import TransportError
@@ -101,6 +101,9 @@ class Dispatcher:
             lambda tenant_id: self._quota(tenant_id).weight,
             lease_seconds=(
                 self._outstanding.lease_seconds if use_case.uses_sqs else dispatch_lease_seconds
+            ),
+            pressure_lasts_seconds=(
+                0.0 if OnLate(use_case.on_late) is OnLate.RUN else PRESSURE_AFTER_DROP_SECONDS
             ),
             monotonic=monotonic,
         )

@@ -125,13 +125,17 @@ class _Found:
 
 
 class Selection:
-    """Leases the right jobs of one use case."""
+    """Leases the right jobs of one use case.
+
+    Pressure outlasts the turn that saw a late job by `pressure_lasts_seconds`.
+    """
 
     def __init__(
         self,
         weight_of: Callable[[str], float],
         *,
         lease_seconds: float,
+        pressure_lasts_seconds: float = 0.0,
         monotonic: Monotonic = time.monotonic,
     ) -> None:
         self.run_times = RunTimes()
@@ -142,6 +146,8 @@ class Selection:
         self._after = BEFORE_ALL
         self._seen: dict[str, int] = {}
         self._rotation = 0
+        self._pressure_lasts_seconds = pressure_lasts_seconds
+        self._late_seen_at = -math.inf
         self._measured_at = -math.inf
         self._measured_to: datetime | None = None
 
@@ -149,22 +155,37 @@ class Selection:
         self, turn: SelectionTurn, limits: Limits, held: Mapping[str, int], slots: int
     ) -> list[Leased]:
         """Lease up to *slots* jobs; most urgent first."""
+        pressure = self._is_pressed(turn)
         if slots <= 0:
             return []
-        if not turn.pressure:
+        if not pressure:
             if limits.is_free:
                 return await turn.lease_due(slots, lease_seconds=self._lease_seconds)
             first = await turn.find_due(slots, timely=False)
             if _fits(first, limits, held):
                 return await self._lease(turn, [job.job_id for job in first], ())
-        return await self._choose(turn, limits, held, slots)
+        return await self._choose(turn, limits, held, slots, pressure=pressure)
+
+    def _is_pressed(self, turn: SelectionTurn) -> bool:
+        if not self._pressure_lasts_seconds:
+            return turn.pressure
+        now = self._monotonic()
+        if turn.pressure:
+            self._late_seen_at = now
+        return now - self._late_seen_at < self._pressure_lasts_seconds
 
     async def _choose(
-        self, turn: SelectionTurn, limits: Limits, held: Mapping[str, int], slots: int
+        self,
+        turn: SelectionTurn,
+        limits: Limits,
+        held: Mapping[str, int],
+        slots: int,
+        *,
+        pressure: bool,
     ) -> list[Leased]:
         await self._measure(turn)
         found = await self._find(turn, slots)
-        terms = self._terms(turn, limits, held, found)
+        terms = self._terms(limits, held, found, pressure=pressure)
         rooms = limits.rooms({each.flow.tenant_id for each in found.flows}, held)
         wanted = _lanes_that_can_win(found, terms, limits, held, rooms, slots)
         lanes = await _filled(turn, wanted, found, limits, slots)
@@ -225,13 +246,13 @@ class Selection:
             }
 
     def _terms(
-        self, turn: SelectionTurn, limits: Limits, held: Mapping[str, int], found: _Found
+        self, limits: Limits, held: Mapping[str, int], found: _Found, *, pressure: bool
     ) -> Terms:
         with_work = self._seen.keys() | held.keys()
         return Terms(
             capacity=limits.capacity,
             now=0.0,
-            pressure=turn.pressure or any(each.slack_seconds < 0 for each in found.flows),
+            pressure=pressure or any(each.slack_seconds < 0 for each in found.flows),
             total_weight=sum(map(self._weight_of, with_work)),
             weight_of=self._weight_of,
             mean_seconds=self.run_times.mean_seconds,

@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from async_jobs.core.fairness import Credits, Terms, choose
+from async_jobs.core.fairness import PRESSURE_AFTER_DROP_SECONDS, Credits, Terms, choose
 from async_jobs.core.run_times import RunTimes
 from async_jobs.simulation.arrivals import Arrival
 from async_jobs.simulation.backlog import Backlog, SimulatedLane, Waiting
@@ -26,8 +26,6 @@ from async_jobs.simulation.ranking import Ranking
 LEARN_EVERY_SECONDS = 0.5
 MOST_RUNS = 200
 """A scheduler looks at the newest finished jobs only, and so often."""
-
-PRESSURE_AFTER_DROP_SECONDS = 10.0
 
 Drop = Callable[[Waiting, float], None]
 """Told of a job that is given up, and when."""

@@ -135,6 +135,27 @@ async def test_one_who_floods_does_not_make_the_others_late(
     assert [job.tenant_id for job in found].count("quiet") == 3
 
 
+@pytest.mark.parametrize(("passed", "shares"), [(9.0, True), (11.0, False)])
+async def test_pressure_outlasts_late_jobs_that_are_ended_instead_of_run(
+    store: JobStore, clock: SettableClock, passed: float, shares: bool
+) -> None:
+    at = 0.0
+    chooser = Selection(
+        lambda tenant: 1.0, lease_seconds=30.0, pressure_lasts_seconds=10.0, monotonic=lambda: at
+    )
+    await wait(store, tolerant(1.0))
+    clock.advance(2.0)
+    await leased(store, 1, by=chooser)
+    at = passed
+    await wait(
+        store, [*tolerant(5.0, 50, tenant_id="flood"), *tolerant(60.0, 3, tenant_id="quiet")]
+    )
+
+    found = await leased(store, 4, held={"flood": 8}, by=chooser)
+
+    assert ("quiet" in {job.tenant_id for job in found}) == shares
+
+
 async def test_a_shut_flow_gets_one_probe_and_nothing_else(
     store: JobStore, jobs: JobFactory
 ) -> None:
