@@ -3,6 +3,7 @@
 python -m bench setup [NAME...]       virtual environments for the peers, under .venvs/
 python -m bench [run] [OPTIONS]       one run: private servers, every contestant, a table
 python -m bench report FILE...        the table of earlier runs' JSON lines
+python -m bench replay [NAME...]      the real scheduler on a virtual clock beside the simulation
 python -m bench backlog [--jobs N]    buffers of each move beside a backlog of ten million jobs
 """
 
@@ -22,7 +23,9 @@ from typing import TextIO
 import psycopg
 from rich.console import Console
 
-from bench import backlog
+from async_jobs.simulation.arrivals import from_trace
+from async_jobs.simulation.workloads import workload
+from bench import backlog, replay
 from bench.contestants import ROOT, Contestant, known
 from bench.machine import facts
 from bench.measures import MEASURES, Figures, Sizes
@@ -44,6 +47,13 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     report.add_argument("files", nargs="+", type=Path)
     beside = commands.add_parser("backlog", help="what each move reads beside a large backlog")
     beside.add_argument("--jobs", type=int, default=10_000_000)
+    again = commands.add_parser("replay", help="workloads on a virtual clock")
+    again.add_argument("workloads", nargs="*", default=replay.WORKLOADS, metavar="WORKLOAD")
+    again.add_argument("--seed", type=int, default=1)
+    again.add_argument("--seconds", type=float, help="shorten the workloads to so many seconds")
+    again.add_argument("--trace", type=Path, help="a CSV as `async-jobs simulate` takes it")
+    again.add_argument("--capacity", type=int, help="slots, if not the workload's own")
+    again.add_argument("--cap", type=int, default=0, help="the most slots of a noisy tenant")
     run = commands.add_parser("run", help="run the benchmark (the default)")
     run.add_argument("--contestants", help="only these, separated by commas")
     run.add_argument("--measures", default=",".join(MEASURES), help="only these")
@@ -69,6 +79,8 @@ def main(given: Sequence[str]) -> int:
     match arguments.command:
         case "setup":
             return _setup(arguments)
+        case "replay":
+            return _replay(arguments)
         case "backlog":
             backlog.run(arguments.jobs)
             return 0
@@ -76,6 +88,18 @@ def main(given: Sequence[str]) -> int:
             return _report(arguments.files, arguments.page)
         case _:
             return _run(arguments)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    if arguments.trace:
+        with arguments.trace.open(newline="", encoding="utf-8") as lines:
+            loads = [from_trace(arguments.trace.stem, lines)]
+    else:
+        loads = [
+            workload(name, seed=arguments.seed, seconds=arguments.seconds)
+            for name in arguments.workloads
+        ]
+    return 0 if replay.run(loads, capacity=arguments.capacity, cap=arguments.cap) else 1
 
 
 def _setup(arguments: argparse.Namespace) -> int:

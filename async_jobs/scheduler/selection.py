@@ -40,7 +40,7 @@ from async_jobs.core.run_times import RunTimes
 from async_jobs.models import Leased
 from async_jobs.store.turn import BEFORE_ALL, Run, WaitingFlow, WaitingJob
 
-MOST_FLOWS = 1_000
+MOST_FLOWS = 500
 LEAST_PER_LANE = 4
 ROWS_PER_SLOT = 2
 MOST_READS = 4
