@@ -17,8 +17,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig
 from async_jobs.core.lateness import LatenessPolicy
+from async_jobs.core.slo import SloRecord
 from async_jobs.models import LateRetry, OnLate
 from async_jobs.registry import JobRegistry
+from async_jobs.runtime.slo_writer import SloWriter
 from async_jobs.scheduler.dispatch import Dispatcher
 from async_jobs.scheduler.loop import Scheduler
 from async_jobs.service import JobService
@@ -26,6 +28,7 @@ from async_jobs.store.hints import HintListener
 from async_jobs.store.jobs import JobStore
 from async_jobs.store.lease_keeper import LeaseKeeper
 from async_jobs.telemetry.bus import Bus
+from async_jobs.telemetry.slo import SloListener
 from async_jobs.transport.ports import Receiver, Sender
 from async_jobs.transport.postgres import PostgresReceiver, PostgresSender
 from async_jobs.worker.worker import Worker
@@ -136,6 +139,13 @@ def _lateness(use_case: UseCaseConfig) -> LatenessPolicy:
     return LatenessPolicy(
         on_late=OnLate(use_case.on_late), late_retry=LateRetry(use_case.late_retry)
     )
+
+
+def build_slo_writer(config: AsyncJobsConfig, store: JobStore, *, bus: Bus) -> SloWriter:
+    """Counts what *bus* carries and writes it down while `writing` runs."""
+    record = SloRecord(by_tenant=config.slo_by_tenant == "on")
+    bus.subscribe(SloListener(record).hear)
+    return SloWriter(record, store.slo)
 
 
 def build_receivers(

@@ -77,6 +77,11 @@ class UseCaseConfig:
         "What becomes of {} retries that would come after the deadline first promised",
     )
 
+    slo_target: float = setting(
+        0.99,
+        settings.number(0, 0.99999),
+        "Share of {} jobs that is to start before the deadline; the rest is the error budget",
+    )
     breaker: str = setting(
         "on",
         settings.SWITCH,
@@ -165,6 +170,9 @@ class AsyncJobsConfig:
         604_800.0,
         seconds(0, TEN_YEARS_SECONDS),
         "Finished jobs older than this many seconds are pruned; 0 keeps them for ever",
+    )
+    slo_by_tenant: str = setting(
+        "off", settings.SWITCH, "Whether promises are also recorded by tenant, on or off"
     )
     max_payload_bytes: int = setting(262_144, whole(1, 67_108_864), "Largest payload accepted")
     db_pool_max_size: int = setting(10, whole(1, 1000), "Database connections a process may open")

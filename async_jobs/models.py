@@ -225,7 +225,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """A job the scheduler has leased and now sends on its way."""
+    """A job the scheduler has leased and now sends on its way; the slack is that of this moment."""
 
     job_id: UUID
     lease_seq: int
@@ -234,6 +234,8 @@ class Leased:
     type: str
     deadline_at: datetime
     priority: int
+    slack_seconds: float = 0.0
+    tolerance_seconds: float = 0.0
 
     @property
     def urgency(self) -> tuple[datetime, int, UUID]:
@@ -261,6 +263,7 @@ class StartedJob:
     lease_expires_at: datetime
     first_run_at: datetime | None = None
     probe: bool = False
+    is_first_start: bool = True
 
     @property
     def promised_at(self) -> datetime:
@@ -271,6 +274,11 @@ class StartedJob:
     def lateness_seconds(self) -> float:
         """How long after its deadline the attempt started; negative means in time."""
         return (self.started_at - self.deadline_at).total_seconds()
+
+    @property
+    def tolerance_seconds(self) -> float:
+        """The delay tolerance."""
+        return (self.deadline_at - self.run_at).total_seconds()
 
     @property
     def waited_seconds(self) -> float:

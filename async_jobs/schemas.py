@@ -178,6 +178,78 @@ class JobListView(_Answer):
     next_cursor: UUID | None = None
 
 
+class PromisesView(_Answer):
+    """First starts in a time, and how many of them were late."""
+
+    started: int
+    late: int
+    kept_share: float | None = Field(description="From 0 to 1; null if nothing started.")
+
+
+class HistogramView(_Answer):
+    """A label and a count for each bucket."""
+
+    labels: list[str]
+    buckets: list[int]
+    total: int
+    late: int
+    mean_seconds: float | None
+
+
+class DemandStepView(_Answer):
+    """Waiting jobs with a deadline before `until_seconds` from now, and in no earlier step."""
+
+    until_seconds: float
+    jobs: int
+    cut: bool = Field(description="Counting stopped there: at least so many.")
+
+
+class TenantSloView(_Answer):
+    """A tenant's slots, its share of them, and its promises."""
+
+    tenant_id: str
+    held: int
+    share: float
+    waits: bool
+    last_day: PromisesView | None
+
+
+class UseCaseSloView(_Answer):
+    """How the promises of one use case are kept."""
+
+    use_case: str
+    tenant_id: str | None
+    target: float
+    last_hour: PromisesView
+    last_day: PromisesView
+    budget_left: float = Field(description="Of the last 30 days; below 0: overspent.")
+    burn_rates: dict[str, float] = Field(description="By window: 5m, 1h, 6h, 3d.")
+    alert: str = Field(description="none, ticket or page.")
+    window: str = Field(description="That of the histograms.")
+    histograms: dict[str, HistogramView] = Field(
+        description="lease, start, end: slack as a part of the tolerance; lateness, run: seconds."
+    )
+    late_now: int
+    late_now_cut: bool
+    oldest_late_seconds: float
+    in_flight: int
+    capacity: int
+    configured_capacity: int
+    required_slots: int = Field(description="Slots that keep every promise to waiting jobs.")
+    required_slots_cut: bool
+    mean_run_seconds: float | None
+    demand: list[DemandStepView]
+    tenants: list[TenantSloView]
+    fairness_held: float | None
+    fairness_kept: float | None
+
+
+class SloView(_Answer):
+    """One entry for each use case."""
+
+    use_cases: list[UseCaseSloView]
+
+
 class ProblemDetail(_Answer):
     """One fault: where it is, a code for programs, a sentence for people."""
 

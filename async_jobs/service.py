@@ -16,6 +16,8 @@ from uuid import UUID
 from async_jobs.admission import Admission, Demand
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig, canonical_name
 from async_jobs.core.acceptance import accept
+from async_jobs.core.slo import EVERY_TENANT, WINDOWS
+from async_jobs.core.slo_report import MOST_TENANTS, Reading, Terms, UseCaseSlo, report
 from async_jobs.errors import InvalidJob, JobNotFound, MoveRefused, UnknownUseCase
 from async_jobs.models import (
     AcceptedJob,
@@ -70,6 +72,17 @@ class ServiceDesk(Protocol):
     async def requeue(self, job_id: UUID, *, more_attempts: int) -> Job | None: ...
 
     async def hint(self, topics: Sequence[str]) -> None: ...
+
+    @property
+    def slo(self) -> SloDesk: ...
+
+
+class SloDesk(Protocol):
+    """Reads the SLO record."""
+
+    async def read(
+        self, use_cases: Sequence[str], *, window: str, tenant_id: str, most_tenants: int
+    ) -> Reading: ...
 
 
 _coalescer = Coalescer()
@@ -206,6 +219,40 @@ class JobService:
         await self._store.hint([job.use_case])
         self._bus.emit(JobRequeued(**_facts(job)))
         return job
+
+    async def slo(
+        self,
+        use_case: str | None = None,
+        *,
+        tenant_id: str | None = None,
+        tenants: bool = False,
+        window: str = "1h",
+    ) -> Sequence[UseCaseSlo]:
+        """How promises are kept: in *use_case*, or in every configured one.
+
+        With *tenant_id*, counts are that tenant's, as far as ASYNC_JOBS_SLO_BY_TENANT keeps them.
+        *tenants* adds who holds slots or waits, at most 100 of them. *window* is that of the
+        histograms: 5m, 30m, 1h, 6h, 1d, 3d or 30d.
+
+        Raises UnknownUseCase, InvalidJob for another window, StoreUnavailable.
+        """
+        if window not in WINDOWS:
+            raise InvalidJob("window", "unknown_window", f"must be one of {', '.join(WINDOWS)}")
+        asked = self._config.use_cases.values() if use_case is None else [self._use_case(use_case)]
+        reading = await self._store.slo.read(
+            [each.name for each in asked],
+            window=window,
+            tenant_id=tenant_id or EVERY_TENANT,
+            most_tenants=MOST_TENANTS if tenants else 0,
+        )
+        return [report(each.name, reading, self._terms(each)) for each in asked]
+
+    def _terms(self, use_case: UseCaseConfig) -> Terms:
+        return Terms(
+            target=use_case.slo_target,
+            capacity=use_case.max_concurrent,
+            weight_of=lambda tenant_id: self._config.quota_for(tenant_id).weight,
+        )
 
     def _accept(self, new: NewJob, now: datetime) -> AcceptedJob:
         use_case = self._use_case(new.use_case)

@@ -34,6 +34,7 @@ VARIABLES = [
     ("WORKER_GRACE_SECONDS", "2", "worker_grace_seconds", 2.0),
     ("WORKER_LONG_POLL_SECONDS", "0", "worker_long_poll_seconds", 0.0),
     ("RETENTION_SECONDS", "0", "retention_seconds", 0.0),
+    ("SLO_BY_TENANT", "ON", "slo_by_tenant", "on"),
     ("MAX_PAYLOAD_BYTES", "1024", "max_payload_bytes", 1024),
     ("DB_POOL_MAX_SIZE", "4", "db_pool_max_size", 4),
     ("DB_PREPARED_STATEMENTS", "OFF", "db_prepared_statements", "off"),

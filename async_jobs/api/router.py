@@ -36,6 +36,7 @@ from async_jobs.schemas import (
     JobListView,
     JobView,
     ProblemView,
+    SloView,
 )
 from async_jobs.service import MOST_PER_PAGE, JobService
 
@@ -122,6 +123,14 @@ def _add_others(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute])
             include_in_schema=path == "/",
             route_class_override=route,
         )
+    router.add_api_route(
+        "/slo",
+        endpoints.slo,
+        methods=["GET"],
+        response_model=SloView,
+        responses=_refusals(),
+        route_class_override=route,
+    )
     for path, endpoint, method, statuses in (
         ("/{job_id}", endpoints.get_job, "GET", (404,)),
         ("/{job_id}/cancel", endpoints.cancel, "POST", (404, 409)),
@@ -170,6 +179,18 @@ class _Endpoints:
             tenant_id=tenant_id, use_case=use_case, status=status, limit=limit, cursor=cursor
         )
         return _json(JobListView.model_validate(page))
+
+    async def slo(
+        self,
+        use_case: Name = None,
+        tenant_id: Name = None,
+        tenants: bool = False,
+        window: str = "1h",
+    ) -> Response:
+        """How promises are kept: error budget, slack, late jobs, slots needed, by use case."""
+        service = await self._service()
+        found = await service.slo(use_case, tenant_id=tenant_id, tenants=tenants, window=window)
+        return _json(SloView.model_validate({"use_cases": found}))
 
     async def get_job(self, job_id: JobId) -> Response:
         """Get one job, whole."""

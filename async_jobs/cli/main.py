@@ -21,6 +21,7 @@ COMMANDS = {
     "api": "Serve the HTTP API.",
     "migrate": "Create or update the database's schema.",
     "simulate": "Try a policy, a capacity or quotas before you deploy them.",
+    "slo": "Show how promises are kept.",
     "config": "Print the effective settings and where each comes from.",
 }
 

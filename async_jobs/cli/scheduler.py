@@ -23,9 +23,15 @@ def scheduler(
 
 
 async def _run(init_db: bool, log_level: str | None) -> None:
-    from async_jobs.assembly import build_due_listener, build_scheduler, process_name
+    from async_jobs.assembly import (
+        build_due_listener,
+        build_scheduler,
+        build_slo_writer,
+        process_name,
+    )
     from async_jobs.cli.process import listening, opened, read_config
     from async_jobs.runtime.signals import on_stop
+    from async_jobs.runtime.slo_writer import writing
     from async_jobs.telemetry.events import ProcessStarted, ProcessStopped
 
     config, bus = read_config(log_level)
@@ -37,7 +43,10 @@ async def _run(init_db: bool, log_level: str | None) -> None:
     ):
         service = build_scheduler(config, store, clients, bus=bus)
         on_stop(service.stop)
-        async with listening(build_due_listener(name, config, service), bus=bus):
+        async with (
+            writing(build_slo_writer(config, store, bus=bus), bus=bus),
+            listening(build_due_listener(name, config, service), bus=bus),
+        ):
             use_cases = ", ".join(config.use_cases)
             bus.emit(ProcessStarted(role="scheduler", name=name, detail=f"use cases {use_cases}"))
             await service.run()

@@ -47,6 +47,7 @@ async def _run(
     from async_jobs.assembly import (
         build_leased_listener,
         build_receivers,
+        build_slo_writer,
         build_worker,
         process_name,
     )
@@ -59,6 +60,7 @@ async def _run(
     )
     from async_jobs.registry import job_registry, load_handlers
     from async_jobs.runtime.signals import on_stop
+    from async_jobs.runtime.slo_writer import writing
     from async_jobs.telemetry.events import ProcessStarted, ProcessStopped
 
     config, bus = read_config(log_level)
@@ -72,7 +74,10 @@ async def _run(
         receivers = build_receivers(name, config, store, config.worker_queue, clients, bus=bus)
         service = build_worker(name, config, store, job_registry, receivers, bus=bus)
         on_stop(lambda: service.stop(grace_seconds=config.worker_grace_seconds))
-        async with listening(build_leased_listener(name, config, receivers), bus=bus):
+        async with (
+            writing(build_slo_writer(config, store, bus=bus), bus=bus),
+            listening(build_leased_listener(name, config, receivers), bus=bus),
+        ):
             types = ", ".join(sorted(job_registry.types())) or "none"
             bus.emit(ProcessStarted(role="worker", name=name, detail=f"handlers {types}"))
             with threads_for_handlers(config.worker_concurrency):

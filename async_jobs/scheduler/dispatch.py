@@ -22,6 +22,7 @@ from typing import Protocol
 from async_jobs.config import TenantQuota, UseCaseConfig
 from async_jobs.core.fairness import PRESSURE_AFTER_DROP_SECONDS, free_slots
 from async_jobs.core.packing import Turnover
+from async_jobs.core.slo import Slack
 from async_jobs.core.window import Window
 from async_jobs.errors import TransportError
 from async_jobs.models import Leased, OnLate, Ticket
@@ -220,5 +221,8 @@ class Dispatcher:
                 failed=failed,
                 in_flight=held + len(leased) - failed,
                 capacity=capacity,
+                slacks=[
+                    Slack(job.tenant_id, job.slack_seconds, job.tolerance_seconds) for job in leased
+                ],
             )
         )

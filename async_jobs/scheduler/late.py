@@ -55,6 +55,7 @@ class LateJobs:
                     ran_seconds=0.0,
                     error=job.last_error,
                     late_by_seconds=job.late_by_seconds,
+                    slack=job.broken_promise,
                     dead=self._status is JobStatus.DEAD,
                 )
             )

@@ -37,6 +37,7 @@ from async_jobs.store.enqueue import Enqueuer
 from async_jobs.store.ladder import report_endings
 from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
+from async_jobs.store.slo import SloTable
 from async_jobs.store.trace import PAGE, finished_pages
 from async_jobs.store.turn import Turn, take_turn
 
@@ -87,6 +88,7 @@ class JobStore:
         self._clock = clock or DatabaseClock()
         self._enqueuer = Enqueuer(self._door, self._clock)
         self.demand = DemandReader(self._door, self._clock)
+        self.slo = SloTable(self._door, self._clock)
 
     # Schema
 

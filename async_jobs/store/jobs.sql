@@ -247,7 +247,8 @@ WHERE jobs.id = ticket.id
         AND attempts < max_attempts THEN true END
 RETURNING
     jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
-    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe;
+    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe,
+    attempts = 1 AND first_started_at >= started_at AS is_first_start;
 
 -- name: start_leased
 -- PostgreSQL as the transport: pick leased jobs of these queues and start them in one step.
@@ -274,7 +275,8 @@ WHERE id = ANY (ARRAY(
     ))
 RETURNING
     id, lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
-    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe;
+    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe,
+    attempts = 1 AND first_started_at >= started_at AS is_first_start;
 
 -- name: extend_attempts
 -- The heartbeat: every attempt of a worker in one statement. What does not come back is lost.

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from async_jobs.core.slo import Slack
 from async_jobs.models import JobStatus
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.queries import query
@@ -27,6 +28,15 @@ class EndedLate:
     attempts: int
     last_error: dict[str, Any]
     late_by_seconds: float
+    tolerance_seconds: float
+    never_started: bool
+
+    @property
+    def broken_promise(self) -> Slack | None:
+        """The slack of a job that will never start; None if its promise was counted at a start."""
+        if not self.never_started:
+            return None
+        return Slack(self.tenant_id, -self.late_by_seconds, self.tolerance_seconds)
 
 
 async def end_late(

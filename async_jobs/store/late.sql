@@ -26,4 +26,6 @@ WHERE id = ANY (ARRAY(
     ))
 RETURNING
     id AS job_id, tenant_id, type, queue, attempts, last_error,
-    extract(epoch FROM clock.now - deadline_at)::float8 AS late_by_seconds;
+    extract(epoch FROM clock.now - deadline_at)::float8 AS late_by_seconds,
+    extract(epoch FROM delay_tolerance)::float8 AS tolerance_seconds,
+    first_started_at IS NULL AS never_started;

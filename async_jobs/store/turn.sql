@@ -50,7 +50,10 @@ WHERE ctid = ANY (ARRAY(
         LIMIT %(slots)s
         FOR UPDATE SKIP LOCKED
     ))
-RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority;
+RETURNING
+    id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority,
+    extract(epoch FROM deadline_at - leased_at)::float8 AS slack_seconds,
+    extract(epoch FROM delay_tolerance)::float8 AS tolerance_seconds;
 
 -- name: hint_leased
 -- Wakes workers that take their jobs straight from the table, in the commit of the lease.
@@ -151,7 +154,10 @@ SET due = false,
 WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM jobs WHERE id = ANY (%(ids)s::uuid[]) AND due FOR UPDATE SKIP LOCKED
     ))
-RETURNING id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority;
+RETURNING
+    id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority,
+    extract(epoch FROM deadline_at - leased_at)::float8 AS slack_seconds,
+    extract(epoch FROM delay_tolerance)::float8 AS tolerance_seconds;
 
 -- name: sample_finished
 -- How long the newest finished jobs of a use case ran, since a moment.

@@ -8,10 +8,12 @@ affair. `docs/reference/events.md` is printed from this file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
+
+from async_jobs.core.slo import Slack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +42,26 @@ class JobEnqueued(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted(JobEvent):
-    """A worker started an attempt. `lateness_seconds` is negative when it was in time."""
+    """A worker started an attempt. `lateness_seconds` is negative when it was in time.
+
+    `is_first`: no attempt of the job was started before, so now its promise is kept or broken.
+    """
 
     waited_seconds: float
     lateness_seconds: float
+    tolerance_seconds: float = 0.0
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEnded(JobEvent):
-    """An attempt ended and its outcome is on the row."""
+    """An attempt ended and its outcome is on the row.
+
+    `slack` is what was left then until the deadline first promised; None if nothing ran.
+    """
 
     ran_seconds: float
+    slack: Slack | None = field(default=None, repr=False)
     error: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
@@ -132,6 +143,7 @@ class JobsLeased(Event):
     failed: int
     in_flight: int
     capacity: int
+    slacks: Sequence[Slack] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,13 +85,18 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
     ev.ProcessStopped: (_INFO, "{role} {name} stopped"),
 }
 
+_UNSAID = ("slack", "slacks")
+"""Figures for counting, one for each job of a pass; too many for a line."""
+
 
 def log_event(event: ev.Event) -> None:
     """The listener that writes log lines; subscribe it to a Bus."""
     level, wording = _WORDING[type(event)]
     if not _log.isEnabledFor(level):
         return
-    facts = {spec.name: getattr(event, spec.name) for spec in fields(event)}
+    facts = {
+        spec.name: getattr(event, spec.name) for spec in fields(event) if spec.name not in _UNSAID
+    }
     if isinstance(event, ev.JobEvent):
         facts["error"] = _one_line_error(facts.get("error"))
         text = f"job {event.job_id} ({event.type}, tenant {event.tenant_id}, "

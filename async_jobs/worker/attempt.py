@@ -38,6 +38,7 @@ from async_jobs.core.outcome import (
     end_late,
 )
 from async_jobs.core.record import plain_error
+from async_jobs.core.slo import Slack
 from async_jobs.errors import UnknownType
 from async_jobs.models import EnqueueFromHandler, JobContext, JobStatus, OnLate, StartedJob
 from async_jobs.registry import Handler, JobRegistry
@@ -100,6 +101,7 @@ class Attempt:
             self._bus.emit(ev.LeaseLost(**facts))
             return
         facts["error"] = outcome.error
+        facts["slack"] = _slack_at_end(self.job, ran_seconds)
         if outcome.move in (Move.RETRY, Move.SNOOZE):
             facts["delay_seconds"] = outcome.delay_seconds
         if outcome.move in (Move.RETRY, Move.END_LATE):
@@ -238,10 +240,19 @@ def _facts(job: StartedJob) -> dict[str, Any]:
     }
 
 
+def _slack_at_end(job: StartedJob, ran_seconds: float) -> Slack:
+    at_start = (job.promised_at - job.started_at).total_seconds()
+    return Slack(job.tenant_id, at_start - ran_seconds, job.tolerance_seconds)
+
+
 def started_event(job: StartedJob) -> ev.JobStarted:
     """The fact that *job* was started."""
     return ev.JobStarted(
-        **_facts(job), waited_seconds=job.waited_seconds, lateness_seconds=job.lateness_seconds
+        **_facts(job),
+        waited_seconds=job.waited_seconds,
+        lateness_seconds=job.lateness_seconds,
+        tolerance_seconds=job.tolerance_seconds,
+        is_first=job.is_first_start,
     )
 
 

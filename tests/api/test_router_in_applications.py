@@ -118,6 +118,7 @@ def test_the_openapi_document_tells_what_the_endpoints_do() -> None:
         "/jobs/enqueue",
         "/jobs/enqueue-many",
         "/jobs/",
+        "/jobs/slo",
         "/jobs/{job_id}",
         "/jobs/{job_id}/cancel",
         "/jobs/{job_id}/requeue",

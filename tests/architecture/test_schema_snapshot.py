@@ -37,7 +37,7 @@ DESCRIBED_INDEXES = {
     "idx_jobs_dedupe_key",
 }
 
-CONTROL_TABLES = ["jobs_breakers", "jobs_capacities", "jobs_endings", "jobs_rates"]
+CONTROL_TABLES = ["jobs_breakers", "jobs_capacities", "jobs_endings", "jobs_rates", "jobs_slo"]
 
 COLUMNS = """
     SELECT format('%s %s%s%s', attname, format_type(atttypid, atttypmod),

@@ -51,6 +51,7 @@ NEVER = {word: ours for ours, words in SAY_INSTEAD.items() for word in words.spl
 # (word, where, reason): `where` is a file, a folder, or a name that may be used anywhere.
 OTHER_MEANINGS = (
     ("task", "cli/process.py", "an asyncio task"),
+    ("task", "runtime/slo_writer.py", "an asyncio task"),
     ("task", "worker/attempt.py", "an asyncio task"),
     ("task", "worker/worker.py", "an asyncio task"),
     ("tasks", "scheduler/loop.py", "an asyncio TaskGroup"),
@@ -66,6 +67,7 @@ OTHER_MEANINGS = (
     ("params", "store/ladder.py", "the parameters of a statement"),
     ("params", "store/late.py", "the parameters of a statement"),
     ("params", "store/lease_keeper.py", "the parameters of a statement"),
+    ("params", "store/slo.py", "the parameters of a statement"),
     ("params", "store/turn.py", "the parameters of a statement"),
     ("topic", "store/queries.py", "which .sql file"),
     ("topic", "store/hints.py", "what a hint is about"),

@@ -17,7 +17,7 @@ import pytest
 from async_jobs.ddl import get_ddl
 
 TOKEN = "the-token-of-the-tests"
-COMMANDS = ["dev", "scheduler", "worker", "api", "migrate", "simulate", "config"]
+COMMANDS = ["dev", "scheduler", "worker", "api", "migrate", "simulate", "slo", "config"]
 PATIENCE_SECONDS = 30
 
 
@@ -79,7 +79,9 @@ def test_the_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["scheduler", "worker", "api", "migrate", "simulate", "config"])
+@pytest.mark.parametrize(
+    "command", ["scheduler", "worker", "api", "migrate", "simulate", "slo", "config"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = run(command, "--help")
 

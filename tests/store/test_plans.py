@@ -16,14 +16,14 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from async_jobs.core.demand import EDGES_SECONDS
 from async_jobs.store.queries import query, statements
 
 from .factories import MIDNIGHT
-from .test_every_query import numbered
+from .test_every_query import TOPICS, numbered
 
 BATCH = 20
 SIZES = (700, 67_000)
-TOPICS = ("jobs", "turn", "demand")
 USE_CASES = ("many_tenants", "one_tenant", "one_deadline")
 PER_ROW = 45
 """Buffers for one row of a batch: its page and its entries in the indexes, old and new."""
@@ -209,6 +209,15 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
         "probes": [],
     }, BATCH, True
     yield "sample_finished", {**now, "use_case": use_case, "since": None}, BATCH, False
+    yield "find_demand", {
+        "now": MIDNIGHT,
+        "use_cases": [use_case],
+        "afters_seconds": [None, *EDGES_SECONDS[:-1]],
+        "untils_seconds": list(EDGES_SECONDS),
+        "most": BATCH,
+    }, len(EDGES_SECONDS), False
+    yield "find_pulse", {"now": MIDNIGHT, "use_cases": [use_case]}, 6 * BATCH, True
+    yield "find_tenants", {"use_case": use_case, "most": 100}, 50, False
     yield "prune_finished", {**now, "use_case": use_case, "retention_seconds": 1.0}, BATCH, False
 
 
