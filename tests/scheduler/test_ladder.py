@@ -13,7 +13,8 @@ from store.factories import MIDNIGHT, RETRIED_AT_ONCE, SUCCEEDED, JobFactory, Se
 
 from async_jobs.config import TenantQuota
 from async_jobs.core.endings import Count, Endings, FlowKey
-from async_jobs.models import Leased, StartedJob
+from async_jobs.core.outcome import Raised, decide
+from async_jobs.models import JobStatus, Leased, StartedJob
 from async_jobs.scheduler.dispatch import Dispatcher
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry import events as ev
@@ -259,6 +260,27 @@ class TestBreakers:
         clock.advance(10)
 
         assert (await dispatcher.dispatch()).wait_seconds == pytest.approx(20.0)
+
+    async def test_a_probe_that_fails_waits_again_with_the_attempts_it_had(
+        self,
+        store: JobStore,
+        jobs: JobFactory,
+        make_dispatcher: MakeDispatcher,
+        sender: FakeSender,
+        clock: SettableClock,
+    ) -> None:
+        job = await jobs.waiting(max_attempts=1)
+        await self.fail(store, clock)
+        dispatcher = make_dispatcher()
+        await dispatcher.dispatch()
+        clock.advance(30)
+        await dispatcher.dispatch()
+        started = await jobs.start(sender.sent[0])
+        await store.finish([(started, decide(started, Raised(OSError("down")), random=0.0))])
+
+        row = await jobs.row(job)
+        assert (row.status, row.attempts, row.probe) == (JobStatus.PENDING, 0, False)
+        assert row.last_error is not None
 
     async def test_a_probe_that_was_never_sent_is_followed_by_another(
         self,

@@ -456,3 +456,21 @@ async def test_a_job_whose_start_came_back_after_its_lease_does_not_run(
     worker.stop(grace_seconds=5)
     await running
     assert handler.most == 0
+
+
+async def test_what_fails_is_told_to_schedulers(
+    make_worker: MakeWorker, receiver: FakeReceiver, registry: JobRegistry, desk: FakeDesk
+) -> None:
+    @registry.handler("send")
+    async def send(ctx: JobContext, payload: dict[str, Any]) -> None:
+        raise OSError("down")
+
+    worker = make_worker()
+    running = asyncio.ensure_future(worker.run())
+    receiver.put(*[started_job() for _ in range(3)])
+    await until(
+        lambda: sum(count.failed for told in desk.reports for count in told.counts.values()) == 3
+    )
+    worker.stop(grace_seconds=1)
+
+    await asyncio.wait_for(running, 20)
