@@ -11,6 +11,7 @@ import pytest_asyncio
 from moving_parts import Events, open_store
 from store.factories import SUCCEEDED, JobFactory, SettableClock, new_job
 
+from async_jobs.admission import LEAST_MEASURED
 from async_jobs.config import AsyncJobsConfig, TenantQuota, UseCaseConfig
 from async_jobs.errors import Overloaded
 from async_jobs.models import NewJob
@@ -61,10 +62,10 @@ def offer(tenant_id: str = "acme", tolerance_seconds: float = 60.0, **more: Any)
     )
 
 
-async def measure(store: JobStore, clock: SettableClock) -> None:
-    """Twelve jobs that ran for a second each."""
+async def measure(store: JobStore, clock: SettableClock, runs: int = 12) -> None:
+    """Jobs that ran for a second each."""
     jobs = JobFactory(store)
-    running = [await jobs.running(tenant_id="past") for _ in range(12)]
+    running = [await jobs.running(tenant_id="past") for _ in range(runs)]
     clock.advance(1)
     await store.finish([(job, SUCCEEDED) for job in running])
 
@@ -127,7 +128,19 @@ async def test_patient_jobs_of_the_tenant_do_not_count_against_an_urgent_one(
     await service(store).enqueue(offer())
 
 
-async def test_nobody_is_refused_on_a_guess(store: JobStore) -> None:
+async def test_above_its_share_a_tenant_is_let_in_while_deadlines_can_be_kept(
+    store: JobStore, clock: SettableClock
+) -> None:
+    """100 jobs are more than its share does in the tolerance, and less than both slots do."""
+    await measure(store, clock)
+    await store.enqueue([new_job() for _ in range(100)])
+    await store.enqueue([new_job(tenant_id="bolt")])
+
+    await service(store).enqueue(offer())
+
+
+async def test_nobody_is_refused_on_a_guess(store: JobStore, clock: SettableClock) -> None:
+    await measure(store, clock, runs=LEAST_MEASURED - 1)
     await store.enqueue([new_job() for _ in range(300)])
     await store.enqueue([new_job(tenant_id="bolt")])
 
