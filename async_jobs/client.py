@@ -111,14 +111,21 @@ class AsyncJobsHttpClient:
         may have been stored; with a dedupe_key it is safe to call again.
         """
         job = NewJob(**fields) if new is None else new
-        answer = await self._ask(
+        return (await self.enqueue_and_forecast(job)).job_id
+
+    async def enqueue_and_forecast(self, new: NewJob) -> EnqueueResponse:
+        """As `enqueue`, with the whole answer: also when the job is predicted to start.
+
+        A job with `reject_if_infeasible` that would be late is an ApiError with the status 409,
+        the code `deadline_infeasible` and its `predicted_start_at`; it was not stored.
+        """
+        return await self._ask(
             EnqueueResponse,
             "POST",
             "/enqueue",
-            content=_json(_described(job)),
-            repeatable=job.dedupe_key is not None,
+            content=_json(_described(new)),
+            repeatable=new.dedupe_key is not None,
         )
-        return answer.job_id
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> Sequence[UUID]:
         """Enqueue all of *jobs* (at most 1,000) or none; their ids in the same order."""
@@ -313,14 +320,20 @@ def _described(new: NewJob) -> dict[str, Any]:
         "type": accepted.type,
         "payload": dict(new.payload),
         "queue": new.queue,
-        "run_at": None if accepted.run_at is None else accepted.run_at.isoformat(),
+        "run_at": _time(accepted.run_at),
         "delay_tolerance_seconds": new.delay_tolerance_seconds,
         "max_attempts": accepted.max_attempts,
         "backoff_policy": json.loads(accepted.backoff_json or "null"),
         "dedupe_key": accepted.dedupe_key,
         "priority": accepted.priority,
+        "parent_deadline_at": _time(new.parent_deadline_at),
+        "reject_if_infeasible": accepted.reject_if_infeasible or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:
@@ -344,6 +357,7 @@ def _refusal(response: httpx2.Response) -> ApiError:
         problem.error,
         "; ".join(faults),
         retry_after_seconds=float(retry_after) if retry_after.isdecimal() else None,
+        predicted_start_at=problem.predicted_start_at,
     )
 
 

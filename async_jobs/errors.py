@@ -9,6 +9,7 @@
     │   ├── UnknownUseCase      .field .code .reason (an InvalidJob)
     │   ├── DedupeConflict      .job_id
     │   ├── QuotaExceeded       .tenant_id .limit .retry_after_seconds
+    │   ├── DeadlineInfeasible  .predicted_start_at .deadline_at .index (in a batch)
     │   └── Overloaded          .tenant_id .use_case .retry_after_seconds
     ├── JobNotFound             .job_id
     ├── MoveRefused             .job_id .move .status
@@ -35,6 +36,7 @@ is the first line of its docstring; facts are attributes, not only text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 
@@ -124,6 +126,24 @@ class QuotaExceeded(JobRejected):
         super().__init__(
             f"The tenant may have {limit} unfinished jobs (max_pending_jobs in "
             "ASYNC_JOBS_PER_TENANT_QUOTAS) and has them. Try again when some have finished."
+        )
+
+
+class DeadlineInfeasible(JobRejected):
+    """The job is forecast to start after its deadline, and was not to be accepted then."""
+
+    index: int | None = None
+    """Which job of a batch it was, counted from 0; None for a single job."""
+
+    def __init__(self, predicted_start_at: datetime, deadline_at: datetime) -> None:
+        self.predicted_start_at = predicted_start_at
+        self.deadline_at = deadline_at
+        late_seconds = (predicted_start_at - deadline_at).total_seconds()
+        super().__init__(
+            f"The job would start at about {predicted_start_at:%Y-%m-%dT%H:%M:%SZ}, "
+            f"{late_seconds:.1f} s after its deadline, because of what waits before it. Allow a "
+            "larger delay_tolerance_seconds, try again later, or leave reject_if_infeasible out "
+            "to have it stored all the same."
         )
 
 
@@ -225,7 +245,9 @@ class ApiError(AsyncJobsError):
         detail: str,
         *,
         retry_after_seconds: float | None = None,
+        predicted_start_at: datetime | None = None,
     ) -> None:
+        self.predicted_start_at = predicted_start_at
         self.status = status
         self.code = code
         self.detail = detail

@@ -93,7 +93,8 @@ class NewJob:
     `run_at` None means now. `delay_tolerance_seconds` says how long after
     `run_at` a start still keeps the promise. `queue` is a configured queue name.
     `parent_deadline_at` is the deadline of the job on whose behalf this one is made: its own
-    deadline is no later, unless `run_at` is.
+    deadline is no later, unless `run_at` is. With `reject_if_infeasible` a job that is forecast
+    to start late is refused.
     """
 
     tenant_id: str
@@ -108,6 +109,7 @@ class NewJob:
     dedupe_key: str | None = None
     priority: int = 0
     parent_deadline_at: datetime | None = None
+    reject_if_infeasible: bool = False
 
 
 class JobFields(TypedDict, total=False):
@@ -125,6 +127,7 @@ class JobFields(TypedDict, total=False):
     dedupe_key: str | None
     priority: int
     parent_deadline_at: datetime | None
+    reject_if_infeasible: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,14 +150,22 @@ class AcceptedJob:
     dedupe_key: str | None
     priority: int
     latest_deadline_at: datetime | None = None
+    reject_if_infeasible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of an enqueue: the job's id, and whether an unfinished twin was there already."""
+    """What became of an enqueue: the job's id, and whether an unfinished twin was there already.
+
+    `predicted_start_at` is when the job will start by what waits and how fast that goes, and
+    `feasible` whether that is before its deadline. With nothing measured, and for a twin, they
+    are None and True: nothing speaks against it.
+    """
 
     job_id: UUID
     deduplicated: bool = False
+    predicted_start_at: datetime | None = None
+    feasible: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,6 +345,7 @@ class JobContext:
         dedupe_key: str | None = None,
         priority: int = 0,
         inherit_deadline: bool = True,
+        reject_if_infeasible: bool = False,
     ) -> Enqueued:
         """Enqueue another job, for the same tenant and use case unless told otherwise.
 
@@ -355,6 +367,7 @@ class JobContext:
             dedupe_key=dedupe_key,
             priority=priority,
             parent_deadline_at=self.deadline_at if inherit_deadline else None,
+            reject_if_infeasible=reject_if_infeasible,
         )
         return await self.enqueuer(new)
 

@@ -100,6 +100,12 @@ class EnqueueRequest(_Request):
         default=None, description="A second unfinished job with this key is not made."
     )
     priority: int = Field(default=0, description="Higher goes first at the same deadline.")
+    parent_deadline_at: RunAt | None = Field(
+        default=None, description="Its deadline is no later than this, unless run_at is."
+    )
+    reject_if_infeasible: bool = Field(
+        default=False, description="Refuse the job (409) if it is forecast to start late."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -121,10 +127,15 @@ class EnqueueManyRequest(_Request):
 
 
 class EnqueueResponse(_Answer):
-    """Which job it became, and whether it was there already."""
+    """Which job it became, whether it was there already, and when it will start.
+
+    Where nothing was measured `predicted_start_at` is null and `feasible` true.
+    """
 
     job_id: UUID
     deduplicated: bool = False
+    predicted_start_at: Time | None = None
+    feasible: bool = True
 
 
 class EnqueueManyResponse(_Answer):
@@ -264,3 +275,6 @@ class ProblemView(_Answer):
     error: str
     detail: list[ProblemDetail]
     job_id: UUID | None = Field(default=None, description="The job that stands in the way.")
+    predicted_start_at: Time | None = Field(
+        default=None, description="When a job that was refused as infeasible would have started."
+    )

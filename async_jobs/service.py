@@ -18,7 +18,14 @@ from async_jobs.config import AsyncJobsConfig, UseCaseConfig, canonical_name
 from async_jobs.core.acceptance import accept
 from async_jobs.core.slo import EVERY_TENANT, WINDOWS
 from async_jobs.core.slo_report import MOST_TENANTS, Reading, Terms, UseCaseSlo, report
-from async_jobs.errors import InvalidJob, JobNotFound, MoveRefused, UnknownUseCase
+from async_jobs.errors import (
+    DeadlineInfeasible,
+    InvalidJob,
+    JobNotFound,
+    MoveRefused,
+    UnknownUseCase,
+)
+from async_jobs.forecaster import DemandDesk, Forecast, Forecaster, deadline_of
 from async_jobs.models import (
     AcceptedJob,
     Enqueued,
@@ -39,7 +46,7 @@ MOST_PER_BATCH = 10_000
 HINT_WITHIN_SECONDS = 60.0
 
 
-class ServiceDesk(Protocol):
+class ServiceDesk(DemandDesk, Protocol):
     """The store's moves that the service makes."""
 
     @property
@@ -97,6 +104,7 @@ class JobService:
     ) -> None:
         self._config = config
         self._store = store
+        self._forecaster = Forecaster(store)
         self._bus = bus or Bus()
         self._admission = Admission(config, store.demand, self._bus)
 
@@ -124,9 +132,12 @@ class JobService:
         back with the caller's transaction. Once this returns (without one), the job is stored
         and will run at least once unless it is cancelled.
 
+        The answer says when the job is predicted to start and whether that is in time. With
+        `reject_if_infeasible` a job that would be late is refused instead.
+
         Raises InvalidJob, UnknownUseCase, DedupeConflict, QuotaExceeded, Overloaded,
-        StoreUnavailable. After the last one the job may have been stored; with a dedupe_key it is
-        safe to repeat.
+        DeadlineInfeasible, StoreUnavailable. After the last one the job may have been stored; with
+        a dedupe_key it is safe to repeat.
         """
         now = datetime.now(UTC)
         job = self._accept(NewJob(**fields) if new is None else new, now)
@@ -137,7 +148,8 @@ class JobService:
     ) -> Sequence[Enqueued]:
         """Store all of *jobs* (at most 10,000) or none, in their order.
 
-        Raises as `enqueue`; an InvalidJob's `index` then says which job it was.
+        Raises as `enqueue`; the `index` of an InvalidJob or DeadlineInfeasible says which job it
+        was.
         """
         if len(jobs) > MOST_PER_BATCH:
             raise InvalidJob("jobs", "too_many", f"must be at most {MOST_PER_BATCH} jobs")
@@ -157,6 +169,7 @@ class JobService:
         self, accepted: Sequence[AcceptedJob], now: datetime, connection: Connection | None
     ) -> Sequence[Enqueued]:
         await self._admission.check(accepted, now, connection)
+        forecasts = await self._forecasts(accepted, now)
         stored = await self._store.enqueue(
             accepted,
             quotas=self._quotas(accepted),
@@ -166,7 +179,26 @@ class JobService:
         )
         for job, enqueued in zip(accepted, stored, strict=True):
             self._bus.emit(_event(job, enqueued))
-        return stored
+        self._forecaster.count(
+            [job for job, each in zip(accepted, stored, strict=True) if not each.deduplicated], now
+        )
+        return [_foretold(*each) for each in zip(stored, forecasts, strict=True)]
+
+    async def _forecasts(self, jobs: Sequence[AcceptedJob], now: datetime) -> list[Forecast]:
+        """One for each job; raises DeadlineInfeasible for the first that is to be refused."""
+        forecasts: dict[int, Forecast] = {}
+        for name in dict.fromkeys(job.use_case for job in jobs):
+            indexes = [index for index, job in enumerate(jobs) if job.use_case == name]
+            capacity = self._config.use_cases[name].max_concurrent
+            made = await self._forecaster.forecast(name, capacity, [jobs[i] for i in indexes], now)
+            forecasts.update(zip(indexes, made, strict=True))
+        for index, job in enumerate(jobs):
+            found = forecasts[index]
+            if job.reject_if_infeasible and found.predicted_start_at and not found.feasible:
+                error = DeadlineInfeasible(found.predicted_start_at, deadline_of(job, now))
+                error.index = index if len(jobs) > 1 else None
+                raise error
+        return [forecasts[index] for index in range(len(jobs))]
 
     async def get(self, job_id: UUID) -> Job:
         """One job, whole; raises JobNotFound."""
@@ -299,6 +331,16 @@ def _topics(jobs: Sequence[AcceptedJob], now: datetime) -> set[str]:
     if any(job.run_at is not None and now < job.run_at <= soon for job in jobs):
         due.add(LOOK_AT_EVERYTHING)
     return due
+
+
+def _foretold(enqueued: Enqueued, forecast: Forecast) -> Enqueued:
+    if enqueued.deduplicated:
+        return enqueued
+    return replace(
+        enqueued,
+        predicted_start_at=forecast.predicted_start_at,
+        feasible=forecast.feasible,
+    )
 
 
 def _event(job: AcceptedJob, enqueued: Enqueued) -> JobEnqueued:

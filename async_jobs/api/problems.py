@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from fastapi.exceptions import RequestValidationError
 
 from async_jobs.errors import (
     AsyncJobsError,
+    DeadlineInfeasible,
     DedupeConflict,
     InvalidJob,
     JobNotFound,
@@ -103,6 +105,9 @@ def _answer_for_state(error: AsyncJobsError) -> Response | None:
         case DedupeConflict():
             conflict = fault(["body", "dedupe_key"], "dedupe_conflict", text)
             return problem(409, [conflict], job_id=error.job_id)
+        case DeadlineInfeasible():
+            late = fault(_place_of(error, "delay_tolerance_seconds"), "deadline_infeasible", text)
+            return problem(409, [late], predicted_start_at=error.predicted_start_at)
         case QuotaExceeded():
             full = fault(["body", "tenant_id"], "quota_exceeded", text)
             return problem(429, [full], headers=_retry_after(error.retry_after_seconds))
@@ -135,11 +140,17 @@ def problem(
     faults: Sequence[ProblemDetail],
     *,
     job_id: UUID | None = None,
+    predicted_start_at: datetime | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """As many of *faults* as fit into the answer; the first one gives it its code."""
     for most in range(len(faults[:8]), 0, -1):
-        view = ProblemView(error=faults[0].code, detail=list(faults[:most]), job_id=job_id)
+        view = ProblemView(
+            error=faults[0].code,
+            detail=list(faults[:most]),
+            job_id=job_id,
+            predicted_start_at=predicted_start_at,
+        )
         content = view.model_dump_json(exclude_none=True).encode()
         if len(content) <= MOST_BYTES:
             break
@@ -161,8 +172,12 @@ def _faults_of(errors: Iterable[Mapping[str, Any]]) -> list[ProblemDetail]:
 
 
 def _loc_of(error: InvalidJob) -> Loc:
+    return _place_of(error, *error.field.split("."))
+
+
+def _place_of(error: InvalidJob | DeadlineInfeasible, *field: str) -> Loc:
     jobs = () if error.index is None else ("jobs", error.index)
-    return ("body", *jobs, *error.field.split("."))
+    return ("body", *jobs, *field)
 
 
 def _plain(part: object) -> str | int:

@@ -49,7 +49,7 @@ _REFUSALS = {
     401: "The token is missing or wrong.",
     404: "There is no such job.",
     408: "The content did not arrive in time.",
-    409: "What is stored does not allow it.",
+    409: "What is stored does not allow it, or the job would be late and was not to be stored.",
     413: "The request or its payload is too large.",
     415: "The content is not application/json.",
     422: "Something in the request cannot be accepted.",
@@ -230,7 +230,7 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _response(enqueued: Enqueued) -> EnqueueResponse:
-    return EnqueueResponse(job_id=enqueued.job_id, deduplicated=enqueued.deduplicated)
+    return EnqueueResponse.model_validate(enqueued)
 
 
 def _job(job: Job) -> Response:

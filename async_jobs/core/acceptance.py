@@ -61,6 +61,7 @@ def accept(
         dedupe_key=None if new.dedupe_key is None else _dedupe_key(new.dedupe_key),
         priority=_integer("priority", new.priority, -MAX_PRIORITY, MAX_PRIORITY),
         latest_deadline_at=_latest_deadline_at(new, now),
+        reject_if_infeasible=_boolean("reject_if_infeasible", new.reject_if_infeasible),
     )
 
 
@@ -222,6 +223,12 @@ def _tolerance(value: object) -> float:
 def _integer(field: str, value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidJob(field, "out_of_range", f"must be a whole number from {least} to {most}")
+    return value
+
+
+def _boolean(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidJob(field, "invalid_type", "must be true or false")
     return value
 
 

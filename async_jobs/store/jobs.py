@@ -27,6 +27,7 @@ from psycopg_pool import AsyncConnectionPool
 from async_jobs.core.acceptance import MAX_ATTEMPTS
 from async_jobs.core.clock import Clock, DatabaseClock
 from async_jobs.core.endings import Endings, FlowKey
+from async_jobs.core.forecast import Demand
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
 from async_jobs.models import AcceptedJob, Enqueued, Job, JobStatus, Page, StartedJob, Ticket
@@ -34,6 +35,7 @@ from async_jobs.simulation.arrivals import Arrival
 from async_jobs.store.demand import DemandReader
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
+from async_jobs.store.forecast import read_demand
 from async_jobs.store.ladder import report_endings
 from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
@@ -84,6 +86,7 @@ class JobStore:
         timeout_seconds: float = 10.0,
         clock: Clock | None = None,
     ) -> None:
+        self._pool = pool
         self._door = Door(pool, timeout_seconds=timeout_seconds)
         self._clock = clock or DatabaseClock()
         self._enqueuer = Enqueuer(self._door, self._clock)
@@ -103,6 +106,15 @@ class JobStore:
             await check(conn)
 
     # Producers and operators
+
+    @property
+    def origin(self) -> object:
+        """The pool: stores on one pool see the same jobs."""
+        return self._pool
+
+    async def read_demand(self, use_case: str) -> Demand:
+        """What *use_case* has to do, for forecasts; bounded whatever its backlog."""
+        return await read_demand(self._door, use_case, now=self._clock.now())
 
     async def enqueue(
         self,

@@ -61,6 +61,7 @@ OTHER_MEANINGS = (
     ("body", "store/queries.py", "the body of a named statement"),
     ("args", "worker/heartbeat.py", "arguments handed through to a callback"),
     ("params", "store/demand.py", "the parameters of a statement"),
+    ("params", "store/forecast.py", "the parameters of a statement"),
     ("params", "store/door.py", "the parameters of a statement, as the driver calls them"),
     ("params", "store/enqueue.py", "the parameters of a statement"),
     ("params", "store/jobs.py", "the parameters of a statement"),

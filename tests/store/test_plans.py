@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from .factories import MIDNIGHT
 from .test_every_query import TOPICS, numbered
 
 BATCH = 20
+EARLY = MIDNIGHT - timedelta(days=31)
 SIZES = (700, 67_000)
 USE_CASES = ("many_tenants", "one_tenant", "one_deadline")
 PER_ROW = 45
@@ -218,6 +220,14 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
     }, len(EDGES_SECONDS), False
     yield "find_pulse", {"now": MIDNIGHT, "use_cases": [use_case]}, 6 * BATCH, True
     yield "find_tenants", {"use_case": use_case, "most": 100}, 50, False
+    yield "end_late", {**now, "use_case": use_case, "status": "dead"}, BATCH, False
+    yield "read_demand", {
+        "now": EARLY,
+        "use_case": use_case,
+        "most": BATCH,
+        "newest": BATCH,
+        "finished": BATCH,
+    }, 6 * BATCH, False
     yield "prune_finished", {**now, "use_case": use_case, "retention_seconds": 1.0}, BATCH, False
 
 
