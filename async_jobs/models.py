@@ -279,7 +279,9 @@ class StartedJob:
     @property
     def promised_at(self) -> datetime:
         """The deadline as first promised, before any retry or snooze moved it."""
-        return self.deadline_at - self.run_at + (self.first_run_at or self.run_at)
+        if self.first_run_at is None:
+            return self.deadline_at
+        return self.deadline_at - self.run_at + self.first_run_at
 
     @property
     def lateness_seconds(self) -> float:

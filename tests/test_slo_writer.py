@@ -41,7 +41,7 @@ class FakeDesk:
 
 
 def count(record: SloRecord, slack_seconds: float = 1.0) -> None:
-    record.slack(Measure.START, "mail", Slack("acme", slack_seconds, 10.0))
+    record.started("mail", Slack("acme", slack_seconds, 10.0))
 
 
 @pytest.fixture

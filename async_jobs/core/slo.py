@@ -33,6 +33,8 @@ EVERY_TENANT = ""
 
 RATIO_BOUNDS = (-1.0, -0.1, 0.0, 0.2, 0.5, 1.0)
 SECONDS_BOUNDS = (0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0)
+BUCKETS = len(RATIO_BOUNDS) + 1
+LATE_BUCKETS = 1 + RATIO_BOUNDS.index(0.0)
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3_600
@@ -53,7 +55,7 @@ WINDOWS = {
 """Name and seconds of what is summed; up to six hours from rows of a minute, then of an hour."""
 BURN_WINDOWS = ("5m", "1h", "6h", "3d")
 
-MOST_KEYS = 1_000
+MOST_TENANTS = 200
 
 
 class Measure(StrEnum):
@@ -111,16 +113,7 @@ class Histogram:
     total: int = 0
     late: int = 0
     sum_seconds: float = 0.0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(RATIO_BOUNDS) + 1))
-
-    def add(self, other: Histogram) -> None:
-        """Count what *other* has counted as well."""
-        self.total += other.total
-        self.late += other.late
-        self.sum_seconds += other.sum_seconds
-        self.buckets = [
-            ours + theirs for ours, theirs in zip(self.buckets, other.buckets, strict=True)
-        ]
+    buckets: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
 
 def slack_ratio(slack_seconds: float, tolerance_seconds: float) -> float:
@@ -133,59 +126,109 @@ def slack_ratio(slack_seconds: float, tolerance_seconds: float) -> float:
 class SloRecord:
     """What one process has counted and not written yet.
 
-    At most `MOST_KEYS` histograms: a tenant beyond that is counted among all, but not by itself.
+    At most `MOST_TENANTS` by themselves: the jobs of a tenant beyond that are counted among all.
+    This is on the way of every job, so a count is one look-up, one bisection and two additions.
     """
 
     def __init__(self, *, by_tenant: bool = False) -> None:
         self._by_tenant = by_tenant
-        self._counts: dict[Key, Histogram] = {}
+        self._everybody: dict[str, _Tallies] = {}
+        self._tenants: dict[tuple[str, str], _Tallies] = {}
 
-    def slack(self, measure: Measure, use_case: str, slack: Slack) -> None:
-        """A job was leased, first started or finished with so much slack."""
-        ratio = slack_ratio(slack.slack_seconds, slack.tolerance_seconds)
-        bucket = bisect_right(RATIO_BOUNDS, ratio)
-        late = slack.slack_seconds < 0
-        for histogram in self._histograms(measure, use_case, slack.tenant_id):
-            histogram.total += 1
-            histogram.late += late
-            histogram.sum_seconds += slack.slack_seconds
-            histogram.buckets[bucket] += 1
+    def leased(self, use_case: str, slacks: Iterable[Slack]) -> None:
+        """Jobs were leased with so much slack."""
+        for slack in slacks:
+            for tallies in self._tallies(use_case, slack.tenant_id):
+                tallies[_LEASE].count_slack(slack)
 
-    def seconds(self, measure: Measure, use_case: str, tenant_id: str, seconds: float) -> None:
-        """A first start was so late, or an attempt ran so long."""
-        bucket = bisect_right(SECONDS_BOUNDS, seconds)
-        for histogram in self._histograms(measure, use_case, tenant_id):
-            histogram.total += 1
-            histogram.sum_seconds += seconds
-            histogram.buckets[bucket] += 1
+    def started(self, use_case: str, slack: Slack) -> None:
+        """A job's first attempt started with so much slack, or never will: kept or broken."""
+        for tallies in self._tallies(use_case, slack.tenant_id):
+            tallies[_START].count_slack(slack)
+            if slack.slack_seconds < 0:
+                tallies[_LATENESS].count_seconds(-slack.slack_seconds)
+
+    def ended(
+        self, use_case: str, slack: Slack, *, ran_seconds: float | None, finished: bool
+    ) -> None:
+        """An attempt ran so long, if one ran; if the job has *finished*, with so much slack."""
+        for tallies in self._tallies(use_case, slack.tenant_id):
+            if ran_seconds is not None:
+                tallies[_RUN].count_seconds(ran_seconds)
+            if finished:
+                tallies[_END].count_slack(slack)
 
     def take(self) -> dict[Key, Histogram]:
         """Take out what is to be written; nothing if nothing was counted."""
-        taken, self._counts = self._counts, {}
-        return taken
+        everybody, self._everybody = self._everybody, {}
+        tenants, self._tenants = self._tenants, {}
+        of_all = {(use_case, EVERY_TENANT): tallies for use_case, tallies in everybody.items()}
+        return {
+            Key(use_case, tenant_id, measure): tally.histogram(measure)
+            for (use_case, tenant_id), tallies in (of_all | tenants).items()
+            for measure, tally in zip(Measure, tallies, strict=True)
+            if tally.sum_seconds or any(tally.buckets)
+        }
 
     def put_back(self, counts: Mapping[Key, Histogram]) -> None:
         """*counts* could not be written; they are written with what comes next."""
-        for key, histogram in counts.items():
-            known = self._counts.get(key)
-            if known is not None:
-                known.add(histogram)
-            elif key.tenant_id == EVERY_TENANT or len(self._counts) < MOST_KEYS:
-                self._counts[key] = histogram
+        for (use_case, tenant_id, measure), histogram in counts.items():
+            if tenant_id == EVERY_TENANT:
+                tallies = self._everybody.setdefault(use_case, _no_tallies())
+            elif (use_case, tenant_id) in self._tenants or len(self._tenants) < MOST_TENANTS:
+                tallies = self._tenants.setdefault((use_case, tenant_id), _no_tallies())
+            else:
+                continue
+            tallies[_POSITIONS[measure]].add(histogram)
 
-    def _histograms(self, measure: Measure, use_case: str, tenant_id: str) -> list[Histogram]:
-        found = [self._histogram(Key(use_case, EVERY_TENANT, measure))]
-        if self._by_tenant:
-            key = Key(use_case, tenant_id, measure)
-            if key in self._counts or len(self._counts) < MOST_KEYS:
-                found.append(self._histogram(key))
-        return found
+    def _tallies(self, use_case: str, tenant_id: str) -> tuple[_Tallies, ...]:
+        everybody = self._everybody.get(use_case)
+        if everybody is None:
+            everybody = self._everybody[use_case] = _no_tallies()
+        if not self._by_tenant:
+            return (everybody,)
+        tenant = self._tenants.get((use_case, tenant_id))
+        if tenant is None:
+            if len(self._tenants) >= MOST_TENANTS:
+                return (everybody,)
+            tenant = self._tenants[use_case, tenant_id] = _no_tallies()
+        return (everybody, tenant)
 
-    def _histogram(self, key: Key) -> Histogram:
-        histogram = self._counts.get(key)
-        if histogram is None:
-            histogram = self._counts[key] = Histogram()
-        return histogram
+
+@dataclass(slots=True)
+class _Tally:
+    """A histogram in the making: totals follow from the buckets when it is written."""
+
+    sum_seconds: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+    def count_slack(self, slack: Slack) -> None:
+        _, seconds, tolerance_seconds = slack
+        self.sum_seconds += seconds
+        ratio = seconds / tolerance_seconds if tolerance_seconds > 0 else slack_ratio(seconds, 0.0)
+        self.buckets[bisect_right(RATIO_BOUNDS, ratio)] += 1
+
+    def count_seconds(self, seconds: float) -> None:
+        self.sum_seconds += seconds
+        self.buckets[bisect_right(SECONDS_BOUNDS, seconds)] += 1
+
+    def add(self, histogram: Histogram) -> None:
+        self.sum_seconds += histogram.sum_seconds
+        pairs = zip(self.buckets, histogram.buckets, strict=True)
+        self.buckets = [ours + theirs for ours, theirs in pairs]
+
+    def histogram(self, measure: Measure) -> Histogram:
+        late = sum(self.buckets[:LATE_BUCKETS]) if measure.bounds is RATIO_BOUNDS else 0
+        return Histogram(sum(self.buckets), late, self.sum_seconds, self.buckets)
+
+
+_Tallies = list[_Tally]
+_LEASE, _START, _END, _LATENESS, _RUN = range(len(Measure))
+_POSITIONS = {measure: position for position, measure in enumerate(Measure)}
+
+
+def _no_tallies() -> _Tallies:
+    return [_Tally() for _ in Measure]
 
 
 class Sums(NamedTuple):

@@ -5,10 +5,10 @@ A few additions in memory for each event: no clock, no input or output.
 
 from __future__ import annotations
 
-from async_jobs.core.slo import Measure, Slack, SloRecord
+from async_jobs.core.slo import Slack, SloRecord
 from async_jobs.telemetry import events as ev
 
-_ENDS = (ev.JobSucceeded, ev.JobBuried, ev.JobCancelled)
+_ENDS = (ev.JobSucceeded, ev.JobBuried, ev.JobCancelled, ev.JobEndedLate)
 
 
 class SloListener:
@@ -19,39 +19,27 @@ class SloListener:
 
     def hear(self, event: ev.Event) -> None:
         """Count *event* if it says something about a promise."""
-        if isinstance(event, ev.JobsLeased):
-            for slack in event.slacks:
-                self._record.slack(Measure.LEASE, event.use_case, slack)
-        elif isinstance(event, ev.JobStarted):
+        if isinstance(event, ev.JobStarted):
             self._started(event)
         elif isinstance(event, ev.JobEnded):
             self._ended(event)
+        elif isinstance(event, ev.JobsLeased):
+            self._record.leased(event.use_case, event.slacks)
 
     def _started(self, event: ev.JobStarted) -> None:
-        if not event.is_first:
-            return
-        slack = Slack(event.tenant_id, -event.lateness_seconds, event.tolerance_seconds)
-        self._record.slack(Measure.START, event.use_case, slack)
-        if event.lateness_seconds > 0:
-            self._record.seconds(
-                Measure.LATENESS, event.use_case, event.tenant_id, event.lateness_seconds
-            )
+        if event.is_first:
+            slack = Slack(event.tenant_id, -event.lateness_seconds, event.tolerance_seconds)
+            self._record.started(event.use_case, slack)
 
     def _ended(self, event: ev.JobEnded) -> None:
-        if event.slack is None:
+        slack = event.slack
+        if slack is None:
             return
+        ran_seconds: float | None = event.ran_seconds
         if isinstance(event, ev.JobEndedLate):
-            self._ended_late(event, event.slack)
-            return
-        self._record.seconds(Measure.RUN, event.use_case, event.tenant_id, event.ran_seconds)
-        if isinstance(event, _ENDS):
-            self._record.slack(Measure.END, event.use_case, event.slack)
-
-    def _ended_late(self, event: ev.JobEndedLate, slack: Slack) -> None:
-        """Ended by a worker, its start was counted before; by a scheduler, there will be none."""
-        if event.attempt == 0:
-            self._record.slack(Measure.START, event.use_case, slack)
-            self._record.seconds(
-                Measure.LATENESS, event.use_case, event.tenant_id, event.late_by_seconds
-            )
-        self._record.slack(Measure.END, event.use_case, slack)
+            ran_seconds = None
+            if event.attempt == 0:
+                # Ended by a scheduler, it never started; by a worker, the start was counted.
+                self._record.started(event.use_case, slack)
+        finished = isinstance(event, _ENDS)
+        self._record.ended(event.use_case, slack, ran_seconds=ran_seconds, finished=finished)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from async_jobs.core.slo import (
-    MOST_KEYS,
+    MOST_TENANTS,
     WINDOWS,
     Alert,
     Histogram,
@@ -29,7 +29,7 @@ ALL = Key("mail", "", Measure.START)
 def started(*slacks_seconds: float, tolerance_seconds: float = 10.0) -> Histogram:
     record = SloRecord()
     for seconds in slacks_seconds:
-        record.slack(Measure.START, "mail", Slack("acme", seconds, tolerance_seconds))
+        record.started("mail", Slack("acme", seconds, tolerance_seconds))
     return record.take()[ALL]
 
 
@@ -55,7 +55,7 @@ def test_without_a_tolerance_a_job_is_in_time_or_infinitely_late() -> None:
 def test_seconds_are_counted_in_buckets_of_seconds() -> None:
     record = SloRecord()
     for seconds in (0.05, 0.1, 59.0, 60.0, 3_600.0):
-        record.seconds(Measure.RUN, "mail", "acme", seconds)
+        record.ended("mail", Slack("acme", 0.0, 10.0), ran_seconds=seconds, finished=False)
 
     histogram = record.take()[Key("mail", "", Measure.RUN)]
 
@@ -75,7 +75,7 @@ def test_labels_name_the_bounds() -> None:
 def test_tenants_are_counted_by_themselves_only_when_asked() -> None:
     quiet, asked = SloRecord(), SloRecord(by_tenant=True)
     for record in (quiet, asked):
-        record.slack(Measure.START, "mail", Slack("acme", 1.0, 10.0))
+        record.started("mail", Slack("acme", 1.0, 10.0))
 
     assert [key.tenant_id for key in quiet.take()] == [""]
     assert [key.tenant_id for key in asked.take()] == ["", "acme"]
@@ -83,22 +83,22 @@ def test_tenants_are_counted_by_themselves_only_when_asked() -> None:
 
 def test_tenants_beyond_the_bound_are_counted_among_all() -> None:
     record = SloRecord(by_tenant=True)
-    for number in range(2 * MOST_KEYS):
-        record.slack(Measure.START, "mail", Slack(f"tenant {number}", 1.0, 10.0))
+    for number in range(2 * MOST_TENANTS):
+        record.started("mail", Slack(f"tenant {number}", 1.0, 10.0))
 
     counts = record.take()
 
-    assert len(counts) == MOST_KEYS
-    assert counts[ALL].total == 2 * MOST_KEYS
+    assert len(counts) == 1 + MOST_TENANTS
+    assert counts[ALL].total == 2 * MOST_TENANTS
 
 
 def test_what_was_taken_is_gone_and_what_is_put_back_is_added() -> None:
     record = SloRecord()
-    record.slack(Measure.START, "mail", Slack("acme", -1.0, 10.0))
+    record.started("mail", Slack("acme", -1.0, 10.0))
     first = record.take()
     assert record.take() == {}
 
-    record.slack(Measure.START, "mail", Slack("acme", 1.0, 10.0))
+    record.started("mail", Slack("acme", 1.0, 10.0))
     record.put_back(first)
 
     histogram = record.take()[ALL]
@@ -108,17 +108,17 @@ def test_what_was_taken_is_gone_and_what_is_put_back_is_added() -> None:
 def test_an_outage_cannot_make_the_record_grow_without_end() -> None:
     record = SloRecord(by_tenant=True)
     for outage in range(3):
-        for number in range(MOST_KEYS):
+        for number in range(MOST_TENANTS):
             slack = Slack(f"tenant {outage} {number}", 1.0, 10.0)
-            record.slack(Measure.START, "mail", slack)
+            record.started("mail", slack)
         counts = record.take()
-        record.slack(Measure.START, "mail", Slack(f"tenant {outage}", 1.0, 10.0))
+        record.started("mail", Slack(f"tenant {outage}", 1.0, 10.0))
         record.put_back(counts)
 
     counts = record.take()
 
-    assert len(counts) <= MOST_KEYS
-    assert counts[ALL].total == 3 * (MOST_KEYS + 1)
+    assert len(counts) <= 1 + MOST_TENANTS
+    assert counts[ALL].total == 3 * (MOST_TENANTS + 1)
 
 
 def test_the_burn_rate_is_the_late_share_over_the_allowed_share() -> None:

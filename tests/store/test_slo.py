@@ -22,7 +22,7 @@ def starts(*slacks_seconds: float, use_case: str = "mail", tenant_id: str = "acm
     """What a process has counted after so many first starts."""
     record = SloRecord(by_tenant=True)
     for seconds in slacks_seconds:
-        record.slack(Measure.START, use_case, Slack(tenant_id, seconds, 10.0))
+        record.started(use_case, Slack(tenant_id, seconds, 10.0))
     return record.take()
 
 
