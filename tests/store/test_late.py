@@ -49,6 +49,7 @@ async def test_what_is_in_time_scheduled_leased_or_running_is_left_alone(
 ) -> None:
     kept = [
         await jobs.waiting(delay_tolerance_seconds=12.5),
+        await jobs.waiting(delay_tolerance_seconds=60.0),
         await jobs.leased(delay_tolerance_seconds=1.0),
         await jobs.running(delay_tolerance_seconds=1.0),
         await jobs.waiting(delay_tolerance_seconds=1.0, use_case="label"),
