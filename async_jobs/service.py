@@ -184,7 +184,7 @@ class JobService:
         )
         return [_foretold(*each) for each in zip(stored, forecasts, strict=True)]
 
-    async def _forecasts(self, jobs: Sequence[AcceptedJob], now: datetime) -> list[Forecast]:
+    async def _forecasts(self, jobs: Sequence[AcceptedJob], now: datetime) -> Sequence[Forecast]:
         """One for each job; raises DeadlineInfeasible for the first that is to be refused."""
         forecasts: dict[int, Forecast] = {}
         for name in dict.fromkeys(job.use_case for job in jobs):
