@@ -3,11 +3,16 @@
 What has been leased stands in no order any more: a queue delivers as it likes.
 So little is sent ahead: enough that no worker idles, and no more, or an urgent
 arrival would wait behind tolerant jobs. TCP Vegas does the same with packets
-(Brakmo & Peterson 1995): grow while the queue is found empty, shrink while what
-stands in it is old.
+(Brakmo & Peterson 1995): grow while the queue runs empty, shrink while what stands
+in it is old.
 
-    it was full and nothing fresh is left in it  the workers keep up: twice as many
-    half of it waits for half a second           too many for these workers: half as many
+    it was full, and three quarters were started  the workers keep up and would soon run dry:
+    before the next look                          twice as many
+    half of it waits for half a second            too many for these workers: half as many
+
+So it settles a little above what workers start between two looks. (Measured with no-op
+jobs: growing only once nothing was left cost a fifth of the rate; growing at one half sent
+twice as much ahead for nothing.)
 
 A lost message counts as old until its lease runs out; one alone shrinks nothing.
 """
@@ -41,7 +46,7 @@ class Window:
         """
         if 2 * old >= self.size and old >= LEAST:
             self._shrink(at)
-        elif unstarted == old and self._was_full:
+        elif 4 * (unstarted - old) <= self.size and self._was_full:
             self.size = min(max(LEAST, self.capacity), 2 * self.size)
         return max(0, self.size - unstarted)
 

@@ -38,7 +38,7 @@ from async_jobs.telemetry.events import JobsLeased, SendFailed
 from async_jobs.transport.ports import Sender, SendReport
 
 MOST_PER_PASS = 500
-SHORTEST_PAUSE_SECONDS = 0.02
+SHORTEST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 1.0
 LEAST_WAIT_SECONDS = 0.001
 PAUSE_SHARE = 0.05

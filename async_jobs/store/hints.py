@@ -86,5 +86,11 @@ class HintListener:
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name=self._application_name,
         )
-        await conn.execute(self._listen)
+        try:
+            # A connection that went silent must not keep the loop from trying another one.
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                await conn.execute(self._listen)
+        except BaseException:
+            await conn.close()
+            raise
         return conn

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from . import audit
-from .conftest import SECONDS, SEED, MakeTroupe, tell
+from .conftest import LONG, SECONDS, SEED, MakeTroupe, tell
 from .storm import Storm
 from .troupe import Troupe
 
@@ -91,6 +91,7 @@ async def test_the_audit_finds_a_scheduler_that_counts_before_it_has_the_turn(
     )
 
 
+@LONG
 async def test_under_a_backlog_the_capacity_is_used(
     make_troupe: MakeTroupe, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from store.factories import LEASE_SECONDS, JobFactory
 
 from async_jobs.runtime.loop import Loop
 from async_jobs.store.hints import HintListener
-from async_jobs.transport.postgres import PostgresReceiver
+from async_jobs.transport.postgres import QUIET_LOOKS, PostgresReceiver
 
 from .line import QUEUE, PostgresLine, take
 
@@ -114,6 +114,22 @@ async def test_pauses_grow_to_the_poll_interval_and_start_over_with_work(
 
     assert pauses == [0.02, 0.04, 0.05]
     assert receiver._pause_seconds == 0.0
+
+
+async def test_a_worker_that_has_been_idle_for_long_asks_every_other_interval(
+    postgres_line: PostgresLine, jobs: JobFactory
+) -> None:
+    receiver = postgres_line.receiver(poll_interval_seconds=0.02)
+    pauses = []
+    for _ in range(QUIET_LOOKS + 2):
+        await receiver.start(1)
+        pauses.append(receiver._pause_seconds)
+    await jobs.leased()
+    await receiver.start(1)
+    await receiver.start(1)
+
+    assert pauses == [0.02] * (QUIET_LOOKS + 1) + [0.04]
+    assert receiver._pause_seconds == 0.02
 
 
 async def test_jobs_of_other_queues_are_left_to_others(

@@ -1,0 +1,156 @@
+"""Hints that get lost, noticed or not, cost at most the interval; a pooler needs none at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from moving_parts import open_store
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from async_jobs.models import NewJob
+from async_jobs.store import hints
+
+from .conftest import LONG, Ground, MakeTroupe, tell
+from .relay import Mode, relayed
+from .troupe import Troupe
+
+USE_CASE = "notifications"
+INTERVAL_SECONDS = 1.0
+POLL_SECONDS = 0.25
+MARGIN_SECONDS = 1.0
+JOBS = 4
+_STARTED = "SELECT count(*) FROM jobs WHERE started_at IS NOT NULL"
+
+pytestmark = pytest.mark.slow
+
+
+async def waits(troupe: Troupe, dsn: str) -> list[float]:
+    """How long jobs wait that are enqueued one by one into the idle system; seconds."""
+    async with open_store(dsn) as store:
+        service = troupe.service(store)
+        for number in range(JOBS):
+            await asyncio.sleep(0.3 + 0.1 * number)
+            await service.enqueue_many(
+                [NewJob(tenant_id="acme", use_case=USE_CASE, type="nap", payload={})]
+            )
+            await troupe.until("it starts", lambda n=number: troupe.number(_STARTED) == n + 1)  # type: ignore[misc] # a default binds it
+    sql = "SELECT extract(epoch FROM started_at - created_at) FROM jobs"
+    return [round(float(row[0]), 3) for row in troupe.query(sql)]
+
+
+@pytest.mark.parametrize("mode", ["silent", pytest.param("refuse", marks=LONG)])
+async def test_lost_hints_cost_at_most_the_interval(
+    ground: Ground, make_troupe: MakeTroupe, mode: Mode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dsn = ground.database()
+    with relayed(int(str(conninfo_to_dict(dsn)["port"]))) as relay:
+        troupe = make_troupe(
+            dsn=make_conninfo(dsn, port=relay.port),
+            ASYNC_JOBS_SCHEDULER_INTERVAL_SECONDS=INTERVAL_SECONDS,
+            ASYNC_JOBS_WORKER_POLL_INTERVAL_SECONDS=POLL_SECONDS,
+        )
+        await troupe.started([troupe.scheduler(), troupe.worker()])
+        relay.lose_hints(mode)
+
+        found = await waits(troupe, dsn)
+        troupe.close()
+
+    tell(capsys, f"hints lost ({mode}), interval {INTERVAL_SECONDS:g} s: started after {found} s")
+    assert max(found) <= INTERVAL_SECONDS + 2 * POLL_SECONDS + MARGIN_SECONDS
+
+
+@LONG
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer on the PATH")
+async def test_it_works_through_a_pooler_that_shares_sessions(
+    ground: Ground, make_troupe: MakeTroupe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dsn = ground.database()
+    with TemporaryDirectory() as folder, pooler(dsn, Path(folder)) as pooled:
+        troupe = make_troupe(
+            dsn=pooled,
+            ASYNC_JOBS_DB_PREPARED_STATEMENTS="off",
+            ASYNC_JOBS_SCHEDULER_INTERVAL_SECONDS=INTERVAL_SECONDS,
+            ASYNC_JOBS_WORKER_POLL_INTERVAL_SECONDS=POLL_SECONDS,
+        )
+        await troupe.started([troupe.scheduler(), troupe.scheduler(), troupe.worker()])
+
+        found = await waits(troupe, dsn)
+        troupe.fill(USE_CASE, 200)
+        left = "SELECT count(*) FROM jobs WHERE finished_at IS NULL"
+        await troupe.until("a backlog is done", lambda: not troupe.number(left))
+        troupe.close()
+
+    tell(capsys, f"through pgbouncer, transaction mode: started after {found} s")
+    assert max(found) <= INTERVAL_SECONDS + 2 * POLL_SECONDS + MARGIN_SECONDS
+
+
+@contextmanager
+def pooler(dsn: str, folder: Path) -> Iterator[str]:
+    """PgBouncer in transaction mode before *dsn*, with fewer sessions than clients."""
+    server = conninfo_to_dict(dsn)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        "[databases]\n"
+        f"pooled = host=127.0.0.1 port={server['port']} dbname={server['dbname']} "
+        f"user={server['user']} password={server['password']}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n"
+        "pool_mode = transaction\ndefault_pool_size = 4\nunix_socket_dir =\n"
+    )
+    folder.chmod(0o755)
+    settings.chmod(0o644)
+    command = ["pgbouncer", "-q", str(settings)]
+    log = (folder / "pgbouncer.log").open("wb")
+    with log, subprocess.Popen(command, stderr=log, stdout=log, **_account()) as process:
+        try:
+            _accepts(port)
+            yield f"postgresql://postgres@127.0.0.1:{port}/pooled"
+        finally:
+            process.terminate()
+
+
+def _account() -> dict[str, str]:
+    """PgBouncer refuses to run as root."""
+    return {"user": "nobody"} if os.geteuid() == 0 else {}
+
+
+def _accepts(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline, "pgbouncer does not answer"
+            time.sleep(0.02)
+        else:
+            return
+
+
+@LONG
+async def test_a_listener_gives_up_on_a_connection_that_is_silent(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "CONNECT_TIMEOUT_SECONDS", 2)
+    dsn = ground.database()
+    with relayed(int(str(conninfo_to_dict(dsn)["port"]))) as relay:
+        relay.lose_hints("silent")
+        listener = hints.HintListener(
+            make_conninfo(dsn, port=relay.port),
+            "async_jobs_due",
+            lambda topic: None,
+            application_name="listener",
+        )
+        with pytest.raises(TimeoutError):
+            await listener.tick()
