@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, scalar_row, tuple_row
 
 from async_jobs.core.clock import Clock
 from async_jobs.store.door import Connection, Door
@@ -19,7 +19,7 @@ from async_jobs.store.queries import query
 
 _GET_PACE = query("get_pace", "demand")
 _COUNT_DUE_BEFORE = query("count_due_before", "demand")
-_FIND_WAITING_TENANTS = query("find_waiting_tenants", "demand")
+_FIND_TENANTS = query("find_tenants", "demand")
 _COUNT_DUE_OF_TENANT = query("count_due_of_tenant", "demand")
 
 REMEMBERED_SECONDS = 0.25
@@ -87,9 +87,8 @@ class DemandReader:
         if isinstance(known := self._known(key), list):
             return known
         params = {"use_case": use_case, "most": MOST_TENANTS}
-        tenants = await self._door.rows(
-            _FIND_WAITING_TENANTS, params, scalar_row, on=on, prepare=False
-        )
+        found = await self._door.rows(_FIND_TENANTS, params, tuple_row, on=on, prepare=False)
+        tenants = [tenant_id for tenant_id, _, waits in found if waits]
         self._remember(key, tenants)
         return tenants
 

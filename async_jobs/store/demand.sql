@@ -27,8 +27,9 @@ FROM (
     LIMIT %(most)s
 ) AS before;
 
--- name: find_waiting_tenants
--- A loose index scan: its cost follows the tenants, not their backlogs.
+-- name: find_tenants
+-- Who holds slots of a use case or waits for some, and how many slots. Who waits is a loose index
+-- scan that ends after `most`: a few pages for each tenant, whatever waits behind it.
 WITH RECURSIVE waiting AS (
     (SELECT tenant_id, 1 AS position FROM jobs
      WHERE use_case = %(use_case)s AND due
@@ -42,8 +43,16 @@ WITH RECURSIVE waiting AS (
         ORDER BY jobs.tenant_id LIMIT 1
     ) AS next
     WHERE waiting.position < %(most)s
+),
+holding AS (
+    SELECT tenant_id, count(*) AS held FROM jobs
+    WHERE use_case = %(use_case)s AND leased_at IS NOT NULL
+    GROUP BY tenant_id
 )
-SELECT tenant_id FROM waiting;
+SELECT
+    tenant_id, coalesce(holding.held, 0) AS held, waiting.tenant_id IS NOT NULL AS waits
+FROM waiting FULL JOIN holding USING (tenant_id)
+ORDER BY 2 DESC, 1;
 
 -- name: count_due_of_tenant
 -- One tenant's waiting jobs with a deadline within so many seconds from now: flow by flow, because

@@ -42,7 +42,7 @@ _SUM_HISTOGRAMS = query("sum_histograms", "slo")
 _SUM_TENANTS = query("sum_tenants", "slo")
 _FIND_DEMAND = query("find_demand", "slo")
 _FIND_PULSE = query("find_pulse", "slo")
-_FIND_TENANTS = query("find_tenants", "slo")
+_FIND_TENANTS = query("find_tenants", "demand")
 
 _SPANS = [MINUTE_SECONDS, HOUR_SECONDS]
 _KEPT = [float(MINUTES_KEPT_SECONDS), float(PERIOD_SECONDS + HOUR_SECONDS)]

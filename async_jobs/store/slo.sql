@@ -133,30 +133,3 @@ SELECT
      WHERE lowered.use_case = known.use_case) AS lowered_capacity
 FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
     unnest(%(use_cases)s::text[]) AS known (use_case);
-
--- name: find_tenants
--- Who holds slots of a use case or waits for some, and how many slots. Who waits is a loose index
--- scan that ends after `most`: a few pages for each tenant, whatever waits behind it.
-WITH RECURSIVE waiting AS (
-    (SELECT tenant_id, 1 AS position FROM jobs
-     WHERE use_case = %(use_case)s AND due
-     ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT next.tenant_id, waiting.position + 1
-    FROM waiting
-    CROSS JOIN LATERAL (
-        SELECT jobs.tenant_id FROM jobs
-        WHERE use_case = %(use_case)s AND due AND jobs.tenant_id > waiting.tenant_id
-        ORDER BY jobs.tenant_id LIMIT 1
-    ) AS next
-    WHERE waiting.position < %(most)s
-),
-holding AS (
-    SELECT tenant_id, count(*) AS held FROM jobs
-    WHERE use_case = %(use_case)s AND leased_at IS NOT NULL
-    GROUP BY tenant_id
-)
-SELECT
-    tenant_id, coalesce(holding.held, 0) AS held, waiting.tenant_id IS NOT NULL AS waits
-FROM waiting FULL JOIN holding USING (tenant_id)
-ORDER BY 2 DESC, 1;

@@ -21,6 +21,12 @@ def python_files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def all_python_files() -> list[Path]:
+    """The library's Python files and those around it: tests, benchmark, docs, examples."""
+    around = ("tests", "bench", "docs", "examples")
+    return python_files() + sorted(path for part in around for path in (ROOT / part).rglob("*.py"))
+
+
 def sql_files() -> list[Path]:
     """Every SQL file of the library, in a fixed order."""
     return sorted(PACKAGE.rglob("*.sql"))

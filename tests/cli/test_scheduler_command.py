@@ -110,6 +110,7 @@ def test_importing_the_commands_elsewhere_leaves_signals_alone() -> None:
     assert done.stdout == "untouched\n", done.stderr
 
 
+# Only a new PID namespace makes a process PID 1, and plain users may be denied one.
 @pytest.mark.skipif(not can_be_pid_1(), reason="needs the right to make a PID namespace")
 @pytest.mark.parametrize("moment", ["starting", "ready"])
 def test_pid_1_of_a_container_stops_when_asked(database: str, moment: str) -> None:

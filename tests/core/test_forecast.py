@@ -23,11 +23,13 @@ SHORT = (5, 15, 30, 60, 120)
 def seconds_until_start(demand: Demand, capacity: int = 10, **job: float) -> float:
     expected = pace(demand, capacity)
     assert expected is not None
+    # mypy cannot see which parameters a mapping of floats stands for.
     return starts_in(demand, expected, **{"slack_seconds": 60.0, **job})  # type: ignore[arg-type]
 
 
 def waiting(*slacks: float, **more: object) -> Demand:
     places = range(1, len(slacks) + 1)
+    # mypy cannot see which fields a mapping stands for.
     return replace(MEASURED, marks=sorted(slacks), places=list(places), **more)  # type: ignore[arg-type]
 
 

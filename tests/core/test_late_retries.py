@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -18,24 +17,7 @@ from async_jobs.core.outcome import MOST_LEASES_OF_A_PROBE, Outcome, Raised, dec
 from async_jobs.errors import Backpressure, Retry, Snooze
 from async_jobs.models import JobStatus, LateRetry, StartedJob
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-JOB = StartedJob(
-    id=UUID(int=1),
-    lease_seq=1,
-    tenant_id="acme",
-    use_case="mail",
-    type="send",
-    queue="mail",
-    payload={},
-    attempts=1,
-    max_attempts=3,
-    backoff_policy={"type": "constant", "base_delay_seconds": 40, "jitter": 0},
-    run_at=NOW,
-    deadline_at=NOW + timedelta(seconds=60),
-    started_at=NOW,
-    lease_expires_at=NOW + timedelta(seconds=30),
-)
-BOOM = Raised(ValueError("boom"))
+from .started import BOOM, JOB, NOW
 
 
 def after(ran_seconds: float, late_retry: LateRetry, job: StartedJob = JOB) -> Outcome:

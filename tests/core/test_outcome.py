@@ -6,9 +6,8 @@ import asyncio
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -29,26 +28,10 @@ from async_jobs.core.outcome import (
 from async_jobs.errors import Backpressure, Bury, Cancel, Retry, Snooze
 from async_jobs.models import JobStatus, StartedJob
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
+from .started import BOOM, JOB
+
 TEN_YEARS_SECONDS = 10 * 366 * 86_400.0
-JOB = StartedJob(
-    id=UUID(int=1),
-    lease_seq=1,
-    tenant_id="acme",
-    use_case="mail",
-    type="send",
-    queue="mail",
-    payload={},
-    attempts=1,
-    max_attempts=3,
-    backoff_policy={"type": "constant", "base_delay_seconds": 40, "jitter": 0},
-    run_at=NOW,
-    deadline_at=NOW + timedelta(seconds=60),
-    started_at=NOW,
-    lease_expires_at=NOW + timedelta(seconds=30),
-)
 FIRST, LAST = JOB, replace(JOB, attempts=3)
-BOOM = Raised(ValueError("boom"))
 
 
 @pytest.mark.parametrize(

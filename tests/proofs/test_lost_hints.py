@@ -70,6 +70,7 @@ async def test_lost_hints_cost_at_most_the_interval(
 
 
 @LONG
+# The pooler is no Python package, so a machine with pip alone does not have it.
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="needs pgbouncer on the PATH")
 async def test_it_works_through_a_pooler_that_shares_sessions(
     ground: Ground, make_troupe: MakeTroupe, capsys: pytest.CaptureFixture[str]

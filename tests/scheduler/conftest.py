@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 from moving_parts import Events, open_store
-from store.factories import JobFactory, SettableClock
+from store.factories import MIDNIGHT, JobFactory, SettableClock
 
 from async_jobs.config import TenantQuota, UseCaseConfig
 from async_jobs.core.window import Window
@@ -125,5 +125,20 @@ def make_scheduler(
             retention_seconds=retention_seconds,
             bus=events.bus,
         )
+
+    return make
+
+
+@pytest.fixture
+def make_clocked_dispatcher(
+    make_dispatcher: MakeDispatcher, clock: SettableClock
+) -> MakeDispatcher:
+    """Dispatchers whose own clock goes with the database's."""
+
+    def make(**settings: object) -> Dispatcher:
+        def monotonic() -> float:
+            return (clock.at - MIDNIGHT).total_seconds()
+
+        return make_dispatcher(monotonic=monotonic, **settings)
 
     return make

@@ -187,7 +187,6 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
         "use_case": use_case,
         "within_seconds": 1e6,
     }, BATCH, False
-    yield "find_waiting_tenants", {**now, "use_case": use_case}, 10 * BATCH, False
     yield "count_due_of_tenant", {
         **now,
         "use_case": use_case,

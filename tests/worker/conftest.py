@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from moving_parts import Events, open_store
+from moving_parts import Events, open_store, started_job
 from store.factories import JobFactory
 
 from async_jobs.core.endings import Endings, FlowKey
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import StoreUnavailable
-from async_jobs.models import Enqueued, NewJob, StartedJob, new_job_id
+from async_jobs.models import Enqueued, JobContext, NewJob, StartedJob, new_job_id
 from async_jobs.registry import JobRegistry
 from async_jobs.store.jobs import JobStore
+from async_jobs.worker import recorder as recorder_module
+from async_jobs.worker import worker as worker_module
+from async_jobs.worker.attempt import Attempt
+from async_jobs.worker.worker import Worker
+
+MakeAttempt = Callable[..., Attempt]
+MakeWorker = Callable[..., Worker]
 
 
 @dataclass
@@ -170,3 +178,108 @@ def registry() -> JobRegistry:
 @pytest.fixture
 def enqueuer() -> FakeEnqueuer:
     return FakeEnqueuer()
+
+
+@dataclass
+class Record:
+    """Keeps the outcome; `takes_effect` False stands for a lost lease."""
+
+    takes_effect: bool = True
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    async def __call__(self, job: StartedJob, outcome: Outcome) -> bool:
+        self.outcomes.append(outcome)
+        return self.takes_effect
+
+
+@pytest.fixture
+def record() -> Record:
+    return Record()
+
+
+@pytest.fixture
+def make_attempt(
+    registry: JobRegistry, record: Record, enqueuer: FakeEnqueuer, events: Events
+) -> MakeAttempt:
+    def make(handler: Callable[..., object] | None = None, **job: Any) -> Attempt:
+        timeout_seconds = job.pop("timeout_seconds", None)
+        if handler is not None:
+            registry.handler("send", timeout_seconds=timeout_seconds)(handler)
+        return Attempt(started_job(**job), registry, record, enqueuer=enqueuer, bus=events.bus)
+
+    return make
+
+
+@pytest.fixture
+def make_worker(
+    desk: FakeDesk,
+    keeper: FakeKeeper,
+    receiver: FakeReceiver,
+    registry: JobRegistry,
+    enqueuer: FakeEnqueuer,
+    events: Events,
+) -> MakeWorker:
+    def make(
+        *more: FakeReceiver, concurrency: int = 5, lease_seconds: float = 600.0, beat: float = 0.01
+    ) -> Worker:
+        return Worker(
+            "ada",
+            desk,
+            keeper,
+            [receiver, *more],
+            registry,
+            concurrency=concurrency,
+            lease_seconds=lease_seconds,
+            heartbeat_interval_seconds=beat,
+            enqueuer=enqueuer,
+            bus=events.bus,
+        )
+
+    return make
+
+
+@pytest.fixture
+def short_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LAST_WORDS_SECONDS", 0.2)
+    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.01)
+
+
+class Handler:
+    """Runs until `let_go`; counts how many run at once."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.let_go = asyncio.Event()
+        self.running = 0
+        self.most = 0
+        self._stubborn = stubborn
+
+    async def __call__(self, ctx: JobContext, payload: dict[str, Any]) -> str:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            while not self.let_go.is_set():
+                await self._wait()
+        finally:
+            self.running -= 1
+        return "done"
+
+    async def _wait(self) -> None:
+        try:
+            await self.let_go.wait()
+        except asyncio.CancelledError:
+            if not self._stubborn:
+                raise
+
+
+@pytest.fixture
+def handler(registry: JobRegistry) -> Handler:
+    made = Handler()
+    registry.handler("send")(made)
+    return made
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    async def handler(ctx: JobContext, payload: dict[str, Any]) -> None:
+        raise error
+
+    return handler
