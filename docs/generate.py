@@ -12,7 +12,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from typer.main import get_command
 
 from async_jobs import JobService, create_jobs_router, errors
 from async_jobs.cli.config import settings_table
-from async_jobs.cli.main import COMMANDS
+from async_jobs.cli.main import COMMANDS, function_of
 from async_jobs.core.lifecycle import LIFECYCLE
 from async_jobs.models import JobStatus
 from async_jobs.simulation.arrivals import COLUMNS as TRACE_COLUMNS
@@ -253,7 +252,7 @@ def _fields(cls: type[events.Event]) -> str:
 
 def _command(spelt: str, name: str) -> str:
     """One command, read from the function that makes it."""
-    function = getattr(import_module(f"async_jobs.cli.{name}"), name)
+    function = function_of(name)
     app = typer.Typer(add_completion=False)
     app.command()(function)
     command = get_command(app)

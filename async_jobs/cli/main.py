@@ -6,6 +6,7 @@ quick and a scheduler's process never loads what only the API needs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 
 import typer
@@ -13,7 +14,8 @@ import typer
 from async_jobs.cli.command import new_app, run_command
 from async_jobs.runtime.signals import exit_on_term
 
-# The function of this name in the module `cli.<name>` is the command.
+# The function of this name in the module `cli.<name>` is the command, if `_ELSEWHERE` does not
+# name another module.
 COMMANDS = {
     "dev": "Run the whole system on this machine.",
     "scheduler": "Lease due jobs and send them on their way.",
@@ -22,10 +24,21 @@ COMMANDS = {
     "migrate": "Create or update the database's schema.",
     "simulate": "Try a policy, a capacity or quotas before you deploy them.",
     "slo": "Show how promises are kept.",
+    "cancel": "Cancel a job.",
+    "requeue": "Put a finished job back.",
     "config": "Print the effective settings and where each comes from.",
 }
 
+_ELSEWHERE = {"cancel": "jobs", "requeue": "jobs"}
+
 app = new_app("Background jobs with a deadline, on PostgreSQL and SQS.")
+
+
+def function_of(name: str) -> Callable[..., None]:
+    """The function that is the command *name*; imports its module."""
+    module = import_module(f"async_jobs.cli.{_ELSEWHERE.get(name, name)}")
+    command: Callable[..., None] = getattr(module, name)
+    return command
 
 
 def _add(name: str, summary: str) -> None:
@@ -36,8 +49,7 @@ def _add(name: str, summary: str) -> None:
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def call(context: typer.Context) -> None:
-        function = getattr(import_module(f"async_jobs.cli.{name}"), name)
-        run_command(function, f"async-jobs {name}", context.args)
+        run_command(function_of(name), f"async-jobs {name}", context.args)
 
 
 for _name, _summary in COMMANDS.items():

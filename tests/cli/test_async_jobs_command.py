@@ -17,7 +17,8 @@ import pytest
 from async_jobs.ddl import get_ddl
 
 TOKEN = "the-token-of-the-tests"
-COMMANDS = ["dev", "scheduler", "worker", "api", "migrate", "simulate", "slo", "config"]
+COMMANDS = ["dev", "scheduler", "worker", "api", "migrate", "simulate", "slo", "cancel", "requeue"]
+COMMANDS += ["config"]
 PATIENCE_SECONDS = 30
 
 
