@@ -189,6 +189,15 @@ class AsyncJobsConfig:
         "Where SQS is when it is not AWS's own; allows queue URLs with http",
         variables="AWS_ENDPOINT_URL_SQS AWS_ENDPOINT_URL",
     )
+    testing: str = setting(
+        "off", settings.SWITCH, "Whether settings that only tests may use are allowed, on or off"
+    )
+    failpoints: str | None = setting(
+        None,
+        settings.FAILPOINTS,
+        "Where this process is to die, stop, wait or fail, to test what follows from it",
+        unset="nowhere",
+    )
     origin: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Set
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from async_jobs import failpoints
 from async_jobs.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -55,10 +56,26 @@ def _late_problems(config: AsyncJobsConfig) -> Iterator[str]:
             )
 
 
+def _failpoint_problems(config: AsyncJobsConfig) -> Iterator[str]:
+    if config.failpoints is None:
+        return
+    name = f"{PREFIX}FAILPOINTS"
+    if config.testing != "on":
+        yield (
+            f"{name}: is for tests alone, because it makes this process die or stand still; unset "
+            f"it, or set {PREFIX}TESTING=on if nothing real depends on this process"
+        )
+    try:
+        failpoints.read(config.failpoints)
+    except ValueError as error:
+        yield f"{name}: {error}; set it to scheduler.after_lease=kill, for example, or unset it"
+
+
 # A relation is checked when none of the settings it reads has a problem of its own.
 RELATIONS: tuple[tuple[Set[str], Callable[[AsyncJobsConfig], Iterator[str]]], ...] = (
     ({"lease_duration_seconds", "heartbeat_interval_seconds"}, _heartbeat_problems),
     ({"sqs_endpoint_url"}, _plain_http_problems),
     (frozenset[str](), _queue_name_problems),
     (frozenset[str](), _late_problems),
+    ({"testing", "failpoints"}, _failpoint_problems),
 )

@@ -323,6 +323,11 @@ DSN = Kind(
     _is_dsn,
 )
 TOKEN = Kind("any text", str, lambda value: isinstance(value, str))
+FAILPOINTS = Kind(
+    "places and what happens there, such as scheduler.after_lease=kill,worker.after_handler=stop",
+    str.strip,
+    _is_text,
+)
 TEXT = Kind("a URL", str.strip, _is_text)
 MODULE = Kind("a dotted module name, such as myapp.job_handlers", str.strip, _is_module_name)
 QUEUE_URL = Kind(

@@ -23,6 +23,7 @@ from async_jobs import JobService, create_jobs_router, errors
 from async_jobs.cli.config import settings_table
 from async_jobs.cli.main import COMMANDS, function_of
 from async_jobs.core.lifecycle import LIFECYCLE
+from async_jobs.failpoints import POINTS
 from async_jobs.models import JobStatus
 from async_jobs.simulation.arrivals import COLUMNS as TRACE_COLUMNS
 from async_jobs.simulation.arrivals import REQUIRED
@@ -130,6 +131,12 @@ def indexes() -> str:
     return _table(("index", "on", "for"), rows)
 
 
+def failpoint_table() -> str:
+    """Every place that can be armed."""
+    rows = [(f"`{name}`", meaning) for name, meaning in POINTS.items()]
+    return _table(("place", "what has happened by then"), rows)
+
+
 def error_tree() -> str:
     """The tree that opens `errors.py`."""
     tree = inspect.getdoc(errors) or ""
@@ -180,6 +187,7 @@ def trace() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "environment": environment,
+    "failpoints": failpoint_table,
     "lifecycle": lifecycle,
     "events": event_catalogue,
     "columns": columns,

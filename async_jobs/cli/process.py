@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from async_jobs import failpoints
 from async_jobs.assembly import SqsClients, create_pool
 from async_jobs.config import AsyncJobsConfig
 from async_jobs.errors import AsyncJobsError, ConfigError, StoreUnavailable
@@ -110,6 +111,7 @@ def read_config(log_level: str | None) -> tuple[AsyncJobsConfig, Bus]:
     if log_level is not None:
         config = with_option(config, "--log-level", log_level=log_level.upper())
     configure(config.log_level, log_format=config.log_format)
+    failpoints.arm(config.failpoints)
     return config, Bus(log_event)
 
 

@@ -25,6 +25,7 @@ from async_jobs.core.packing import Turnover
 from async_jobs.core.slo import Slack
 from async_jobs.core.window import Window
 from async_jobs.errors import TransportError
+from async_jobs.failpoints import reach
 from async_jobs.models import Leased, OnLate, Ticket
 from async_jobs.quota import EVERY_TENANT, UNLIMITED
 from async_jobs.scheduler.ladder import Footing, Ladder, LadderTurn
@@ -167,6 +168,7 @@ class Dispatcher:
         wait_seconds = 0.0 if more_late else min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
         if not leased:
             return Pass(free=slots, wait_seconds=wait_seconds)
+        await reach("scheduler.after_lease")
         report = await self._send(leased)
         failed = len(report.failed)
         self._told(leased, failed, in_flight.total, footing.capacity)
@@ -203,6 +205,7 @@ class Dispatcher:
         if self.use_case.uses_sqs:
             self._outstanding.add(leased, at=self._monotonic())
         report = await self._sender.send(leased, pack=self._turnover.pack())
+        await reach("scheduler.after_send")
         if report.failed:
             tickets = [Ticket(job.job_id, job.lease_seq) for job in report.failed]
             await self._desk.release(tickets, enqueue_failed=True)

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from async_jobs.failpoints import reach
 from async_jobs.runtime.loop import Loop
 from async_jobs.scheduler.dispatch import Dispatcher
 from async_jobs.store.jobs import Rescued, Survey
@@ -152,7 +153,10 @@ class Scheduler:
         report.use_cases_with_work |= promoted.keys() & self._dispatchers.keys()
 
     async def _rescue(self, report: TickReport) -> None:
-        for job in await self._desk.rescue(MOST_PER_BATCH):
+        await reach("scheduler.before_rescue")
+        rescued = await self._desk.rescue(MOST_PER_BATCH)
+        await reach("scheduler.after_rescue")
+        for job in rescued:
             report.rescued += 1
             if job.use_case in self._dispatchers:
                 report.use_cases_with_work.add(job.use_case)

@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from async_jobs.core.outcome import Outcome, Raised, Returned, decide
+from async_jobs.embedded.tcp_proxy import TcpProxy
 from async_jobs.models import Enqueued, JobContext, NewJob, StartedJob, new_job_id
 from async_jobs.registry import JobRegistry, job_registry
 
-__all__ = ["HandlerRun", "make_context", "run_handler"]
+__all__ = ["HandlerRun", "TcpProxy", "make_context", "run_handler"]
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from async_jobs.errors import TransportError
+from async_jobs.failpoints import reach
 from async_jobs.models import Leased, StartedJob, Ticket
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import MessageDropped
@@ -226,6 +227,8 @@ class SqsReceiver:
             raise polled
         for message in polled:
             self._take_in(message)
+        if polled:
+            await reach("worker.after_receive")
 
     async def start(self, slots: int) -> list[StartedJob]:
         offered = self._held[:slots]
@@ -284,6 +287,8 @@ class SqsReceiver:
 
     async def _delete_done(self) -> None:
         done, self._done = self._done, []
+        if done:
+            await reach("worker.before_delete")
         batches = [self._delete(batch) for batch in _chunks(done, BATCH)]
         await asyncio.gather(*batches)
 

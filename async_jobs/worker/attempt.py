@@ -40,6 +40,7 @@ from async_jobs.core.outcome import (
 from async_jobs.core.record import plain_error
 from async_jobs.core.slo import Slack
 from async_jobs.errors import UnknownType
+from async_jobs.failpoints import reach
 from async_jobs.models import EnqueueFromHandler, JobContext, JobStatus, OnLate, StartedJob
 from async_jobs.registry import Handler, JobRegistry
 from async_jobs.telemetry import events as ev
@@ -91,7 +92,9 @@ class Attempt:
         """Run the handler and record how it ended; None if the lease was lost on the way."""
         began = time.monotonic()
         outcome = await self._outcome(began)
+        await reach("worker.after_handler")
         recorded = not self._lost and await self._record(self.job, outcome)
+        await reach("worker.after_record")
         self._tell(outcome if recorded else None, time.monotonic() - began)
         return outcome if recorded else None
 
@@ -154,6 +157,7 @@ class Attempt:
         logged_as = job_fields.set(labels)
         try:
             async with limit:
+                await reach("worker.before_handler")
                 return Returned(await handler(self._context(labels), self.job.payload))
         except asyncio.CancelledError as error:
             return self._interrupted() if self._reasons else Raised(error)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from async_jobs.failpoints import reach
 from async_jobs.models import StartedJob
 from async_jobs.transport.ports import Receiver
 from async_jobs.worker.slots import Slots
@@ -71,6 +72,8 @@ class Consumer:
                 jobs = await self._receiver.start(claimed)
         finally:
             self._slots.give_back(claimed - len(jobs))
+        if jobs:
+            await reach("worker.after_start")
         for job in jobs:
             self._begin(job, asked_at)
 

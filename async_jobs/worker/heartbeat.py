@@ -23,6 +23,7 @@ from typing import Protocol
 from uuid import UUID
 
 from async_jobs.core.outcome import Interruption
+from async_jobs.failpoints import reach_in_thread
 
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 2.0
@@ -108,7 +109,9 @@ class Heartbeat:
         asked_at = time.monotonic()
         leases = {job_id: one.lease_seq for job_id, one in held.items()}
         try:
+            reach_in_thread("heartbeat.before_extend")
             ours = self._keeper.extend(leases, lease_seconds=self._lease_seconds)
+            reach_in_thread("heartbeat.after_extend")
         except Exception as error:
             # Whatever it was: a heartbeat that ends would cost every attempt its lease.
             self._call(self._failed, error)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import pytest
 from moving_parts import open_store
@@ -19,11 +20,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from async_jobs.models import NewJob
 from async_jobs.store import hints
+from async_jobs.testing import TcpProxy
 
 from .conftest import LONG, Ground, MakeTroupe, tell
-from .relay import Mode, relayed
 from .troupe import Troupe
 
+Mode = Literal["silent", "refuse"]
+LISTEN = b"LISTEN async_jobs"
 USE_CASE = "notifications"
 INTERVAL_SECONDS = 1.0
 POLL_SECONDS = 0.25
@@ -48,19 +51,28 @@ async def waits(troupe: Troupe, dsn: str) -> list[float]:
     return [round(float(row[0]), 3) for row in troupe.query(sql)]
 
 
+def lose_hints(proxy: TcpProxy, mode: Mode) -> None:
+    """From now on no notification arrives: silently, or with the connection each time."""
+    if mode == "silent":
+        proxy.black_hole("to_client", sent=LISTEN)
+    else:
+        proxy.reset(sent=LISTEN, again=True)
+
+
 @pytest.mark.parametrize("mode", ["silent", pytest.param("refuse", marks=LONG)])
 async def test_lost_hints_cost_at_most_the_interval(
     ground: Ground, make_troupe: MakeTroupe, mode: Mode, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dsn = ground.database()
-    with relayed(int(str(conninfo_to_dict(dsn)["port"]))) as relay:
+    with TcpProxy.in_thread(int(str(conninfo_to_dict(dsn)["port"]))) as proxy:
+        proxy.watch(LISTEN)
         troupe = make_troupe(
-            dsn=make_conninfo(dsn, port=relay.port),
+            dsn=make_conninfo(dsn, port=proxy.port),
             ASYNC_JOBS_SCHEDULER_INTERVAL_SECONDS=INTERVAL_SECONDS,
             ASYNC_JOBS_WORKER_POLL_INTERVAL_SECONDS=POLL_SECONDS,
         )
         await troupe.started([troupe.scheduler(), troupe.worker()])
-        relay.lose_hints(mode)
+        lose_hints(proxy, mode)
 
         found = await waits(troupe, dsn)
         troupe.close()
@@ -145,10 +157,10 @@ async def test_a_listener_gives_up_on_a_connection_that_is_silent(
 ) -> None:
     monkeypatch.setattr(hints, "CONNECT_TIMEOUT_SECONDS", 2)
     dsn = ground.database()
-    with relayed(int(str(conninfo_to_dict(dsn)["port"]))) as relay:
-        relay.lose_hints("silent")
+    with TcpProxy.in_thread(int(str(conninfo_to_dict(dsn)["port"]))) as proxy:
+        lose_hints(proxy, "silent")
         listener = hints.HintListener(
-            make_conninfo(dsn, port=relay.port),
+            make_conninfo(dsn, port=proxy.port),
             "async_jobs_due",
             lambda topic: None,
             application_name="listener",
