@@ -5,6 +5,7 @@ python -m bench [run] [OPTIONS]       one run: private servers, every contestant
 python -m bench report FILE...        the table of earlier runs' JSON lines
 python -m bench replay [NAME...]      the real scheduler on a virtual clock beside the simulation
 python -m bench backlog [--jobs N]    buffers of each move beside a backlog of ten million jobs
+python -m bench growth [CASE...]      drain rates as backlog, history and tenants grow
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from rich.console import Console
 
 from async_jobs.simulation.arrivals import from_trace
 from async_jobs.simulation.workloads import workload
-from bench import backlog, replay
+from bench import backlog, growth, replay
+from bench.chart import pictures
 from bench.contestants import ROOT, Contestant, known
 from bench.machine import facts
 from bench.measures import MEASURES, Figures, Sizes
-from bench.page import page
+from bench.page import PICTURE, page
 from bench.servers import Servers, running
 from bench.stand import StandError
 from bench.table import Line, show, tables
@@ -47,6 +49,10 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     report.add_argument("files", nargs="+", type=Path)
     beside = commands.add_parser("backlog", help="what each move reads beside a large backlog")
     beside.add_argument("--jobs", type=int, default=10_000_000)
+    grown = commands.add_parser("growth", help="drain rates as the table grows")
+    grown.add_argument("cases", nargs="*", metavar="CASE", help="only these, and their bases")
+    grown.add_argument("--rounds", type=int, default=3)
+    grown.add_argument("--large", action="store_true", help="ten million waiting jobs, too")
     again = commands.add_parser("replay", help="workloads on a virtual clock")
     again.add_argument("workloads", nargs="*", default=replay.WORKLOADS, metavar="WORKLOAD")
     again.add_argument("--seed", type=int, default=1)
@@ -67,7 +73,9 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
             help="a folder with further adapters and a contestants.toml",
         )  # fmt: skip
     for command in (report, run):
-        command.add_argument("--page", type=Path, help="write the result as a Markdown page")
+        command.add_argument(
+            "--page", type=Path, help="write the result as a Markdown page with pictures"
+        )
     if not given or given[0].startswith("--"):
         given = ["run", *given]
     return parser.parse_args(given)
@@ -84,6 +92,8 @@ def main(given: Sequence[str]) -> int:
         case "backlog":
             backlog.run(arguments.jobs)
             return 0
+        case "growth":
+            return growth.run(arguments.cases, rounds=arguments.rounds, large=arguments.large)
         case "report":
             return _report(arguments.files, arguments.page)
         case _:
@@ -176,6 +186,8 @@ def _report(files: Sequence[Path], page_file: Path | None) -> int:
             console.print(f"{line['contestant']}, {line['measure']}: {line['error']}", markup=False)
     if page_file:
         page_file.write_text(page(known_facts, figures), "utf-8")
+        for name, picture in pictures(figures).items():
+            page_file.with_name(PICTURE.format(name)).write_text(picture, "utf-8")
     return 0
 
 

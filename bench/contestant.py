@@ -35,6 +35,7 @@ RECORD = os.environ.get("BENCH_REC", "bench-rec")
 CONCURRENCY = os.environ.get("BENCH_CONC") or "500"
 CAPACITY = os.environ.get("BENCH_CAP", "2000")
 SLEEP_SECONDS = float(os.environ.get("BENCH_SLEEP", "0") or 0)
+USE_CASES = (os.environ.get("BENCH_USE_CASES") or "bench").split(",")
 BULK = 1_000
 EARLIEST = b"READY\n"
 
@@ -62,7 +63,10 @@ def environment() -> dict[str, str]:
     """What the product's own processes read."""
     env = os.environ | {
         "ASYNC_JOBS_DB_DSN": DSN,
-        "ASYNC_JOBS_BENCH_MAX_CONCURRENT": CAPACITY,
+        **{
+            f"ASYNC_JOBS_{name.upper()}_MAX_CONCURRENT": str(int(CAPACITY) // len(USE_CASES))
+            for name in USE_CASES
+        },
         "ASYNC_JOBS_HANDLERS_MODULE": "bench.contestant",
         "ASYNC_JOBS_WORKER_CONCURRENCY": CONCURRENCY,
         "ASYNC_JOBS_LOG_LEVEL": os.environ.get("BENCH_LOG", "WARNING"),
@@ -137,7 +141,7 @@ def worker() -> None:
     sys.stdout.flush()
     sys.stdin.readline()
     # The worker first: nothing shall be leased long before it can start.
-    commands = [["async_jobs.cli.worker", "--queue", "bench"], ["async_jobs.cli.scheduler"]]
+    commands = [["async_jobs.cli.worker"], ["async_jobs.cli.scheduler"]]
     children = [subprocess.Popen([sys.executable, "-m", *command], env=env) for command in commands]
 
     def stop(*_: object) -> None:

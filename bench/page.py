@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.table import Line, markdown, tables
+from bench.chart import pictures
+from bench.table import HEADINGS, Line, markdown, tables
+
+PICTURE = "benchmarks-{}.svg"
+"""Where the pictures lie, beside the page."""
 
 _HEAD = """# Benchmarks
 
@@ -26,5 +30,6 @@ meanwhile: rates suffer from it, bytes and statements do not.
 def page(facts: Mapping[str, str], lines: Sequence[Line]) -> str:
     """The whole page."""
     known = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    parts = [_HEAD, f"| | |\n|---|---|\n{known}\n", *[markdown(one) for one in tables(lines)]]
-    return "\n".join(parts)
+    drawn = "".join(f"![{HEADINGS[name]}]({PICTURE.format(name)})\n\n" for name in pictures(lines))
+    parts = [_HEAD, f"| | |\n|---|---|\n{known}\n\n{drawn}"]
+    return "\n".join([*parts, *[markdown(one) for one in tables(lines)]])
