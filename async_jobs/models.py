@@ -1,6 +1,7 @@
 """The nouns: what a job is, on its way in, in the table, in flight and in a handler.
 
-Plain frozen data. Times are timezone-aware datetimes and end in `_at`;
+Plain frozen data; what comes from the table by the thousand is a named tuple, which is made
+in a quarter of the time. Times are timezone-aware datetimes and end in `_at`;
 durations are float seconds and end in `_seconds`. Nothing here reads a clock
 (`new_job_id` excepted), talks to a database or writes a log.
 """
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -234,8 +235,7 @@ class Ticket:
     lease_seq: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leased:
+class Leased(NamedTuple):
     """A job the scheduler has leased and now sends on its way; the slack is that of this moment."""
 
     job_id: UUID
@@ -249,22 +249,21 @@ class Leased:
     tolerance_seconds: float = 0.0
 
     @property
-    def urgency(self) -> tuple[datetime, int, UUID]:
+    def urgency(self) -> tuple[datetime, int, int]:
         """Sorts the most urgent first: deadline, then priority, then age."""
-        return (self.deadline_at, -self.priority, self.job_id)
+        return (self.deadline_at, -self.priority, self.job_id.int)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartedJob:
+class StartedJob(NamedTuple):
     """A job a worker has just started: what an attempt needs to know, and no more."""
 
+    payload: Json
     id: UUID
     lease_seq: int
     tenant_id: str
     use_case: str
     type: str
     queue: str
-    payload: Json
     attempts: int
     max_attempts: int
     backoff_policy: Json | None

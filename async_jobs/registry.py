@@ -100,8 +100,11 @@ class Handler:
     model: PayloadModel | None = None
     timeout_seconds: float | None = None
 
-    async def __call__(self, ctx: JobContext, payload: Mapping[str, Any]) -> object:
-        """Run the handler; raises what it raises, and `InvalidPayload` before it is entered."""
+    async def __call__(self, ctx: JobContext | None, payload: Mapping[str, Any]) -> object:
+        """Run the handler; raises what it raises, and `InvalidPayload` before it is entered.
+
+        *ctx* may be None for a handler that takes none.
+        """
         given = payload if self.model is None else self.model.fit(self.type, payload)
         arguments = (ctx, given) if self.takes_context else (given,)
         if self.is_async:

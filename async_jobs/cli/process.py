@@ -9,6 +9,7 @@ exit    0 after a stop, 1 when it could not start, 2 for a configuration that ca
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -143,6 +144,8 @@ async def opened(
         pool.reconnect_timeout = RECONNECT_SECONDS
         store = JobStore(pool)
         await (store.init_schema() if init_db else store.check_schema())
+        # What was imported stays. Walking it again and again cost a worker a quarter of its time.
+        gc.freeze()
         yield store, clients
     finally:
         clients.close()

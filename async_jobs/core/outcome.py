@@ -92,6 +92,9 @@ class Outcome:
     error: dict[str, Any] | None = field(default=None, repr=False)
 
 
+_SUCCEEDED = Outcome(move=Move.SUCCEED, status=JobStatus.SUCCEEDED, sign=Sign.WORKS)
+
+
 def decide(
     job: StartedJob,
     ending: Ending,
@@ -106,6 +109,8 @@ def decide(
     that would come after the promised deadline.
     """
     match ending:
+        case Returned(None):
+            return _SUCCEEDED
         case Returned(value):
             return Outcome(
                 move=Move.SUCCEED,

@@ -246,8 +246,8 @@ WHERE jobs.id = ticket.id
         AND lease_expires_at > coalesce(%(now)s::timestamptz, clock_timestamp())
         AND attempts < max_attempts THEN true END
 RETURNING
-    jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
-    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe,
+    payload::text, jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, attempts,
+    max_attempts, backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe,
     attempts = 1 AND first_started_at >= started_at AS is_first_start;
 
 -- name: start_leased
@@ -274,7 +274,7 @@ WHERE id = ANY (ARRAY(
         FOR UPDATE SKIP LOCKED
     ))
 RETURNING
-    id, lease_seq, tenant_id, use_case, type, queue, payload, attempts, max_attempts,
+    payload::text, id, lease_seq, tenant_id, use_case, type, queue, attempts, max_attempts,
     backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe,
     attempts = 1 AND first_started_at >= started_at AS is_first_start;
 
@@ -293,6 +293,7 @@ RETURNING jobs.id, cancel_requested_at IS NOT NULL AS cancel_requested;
 -- Succeed, retry, snooze, bury, cancel and release of running jobs are one statement.
 -- The fence is in the join: who no longer holds the lease writes nothing.
 -- A job whose cancel was asked for never goes back to pending.
+-- A column that is NULL as a whole says: succeeded, no error, no result, as nearly always.
 -- delay_seconds NULL leaves run_at, and so the deadline, where it was (release).
 UPDATE jobs
 SET status = CASE WHEN outcome.status = 'pending' AND cancel_requested_at IS NOT NULL
@@ -315,8 +316,10 @@ SET status = CASE WHEN outcome.status = 'pending' AND cancel_requested_at IS NOT
     updated_at = clock.now
 FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
 CROSS JOIN LATERAL (
-    SELECT *, CASE WHEN status = 'pending'
-        THEN clock.now + make_interval(secs => delay_seconds) END AS run_at
+    SELECT id, lease_seq, delay_seconds, error, result,
+        coalesce(status, 'succeeded') AS status, coalesce(attempts_back, 0) AS attempts_back,
+        CASE WHEN status = 'pending'
+            THEN clock.now + make_interval(secs => delay_seconds) END AS run_at
     FROM unnest(
             %(ids)s::uuid[], %(lease_seqs)s::bigint[], %(statuses)s::text[],
             %(delays_seconds)s::float8[], %(attempts_back)s::int[], %(errors)s::text[],

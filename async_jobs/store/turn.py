@@ -204,15 +204,9 @@ class Turn:
         )
 
     async def _lease(self, sql: bytes, lease_seconds: float, **params: object) -> list[Leased]:
-        leased = await self.door.rows(
-            sql,
-            self._params(lease_seconds=lease_seconds, **params),
-            class_row(Leased),
-            on=self.conn,
-            prepare=False,
-        )
+        leased = await self._rows(sql, lease_seconds=lease_seconds, **params)
         # RETURNING comes in the order of the plan, not of the ORDER BY.
-        return sorted(leased, key=lambda job: job.urgency)
+        return sorted(map(Leased._make, leased), key=lambda job: job.urgency)
 
     def _params(self, **params: object) -> dict[str, object]:
         return {"use_case": self.use_case, "now": self.now, **params}

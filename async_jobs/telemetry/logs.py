@@ -19,12 +19,13 @@ from typing import Any
 
 from async_jobs.core.lateness import MISSED
 from async_jobs.core.record import safe_text
+from async_jobs.models import StartedJob
 from async_jobs.telemetry import events as ev
 
 _log = logging.getLogger("async_jobs")
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
-job_fields: ContextVar[dict[str, str] | None] = ContextVar("async_jobs_job_fields", default=None)
+current_job: ContextVar[StartedJob | None] = ContextVar("async_jobs_current_job", default=None)
 """The job whose handler runs here; lines logged inside a handler carry it."""
 
 _WORDING: dict[type[ev.Event], tuple[int, str]] = {
@@ -89,6 +90,17 @@ _UNSAID = ("slack", "slacks")
 """Figures for counting, one for each job of a pass; too many for a line."""
 
 
+def job_labels(job: StartedJob) -> dict[str, str]:
+    """What a line logged by the handler of *job* says about it."""
+    return {
+        "job_id": str(job.id),
+        "tenant_id": job.tenant_id,
+        "use_case": job.use_case,
+        "type": job.type,
+        "attempt": str(job.attempts),
+    }
+
+
 def log_event(event: ev.Event) -> None:
     """The listener that writes log lines; subscribe it to a Bus."""
     level, wording = _WORDING[type(event)]
@@ -132,8 +144,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         line = f"{at} {record.levelname:<7} {escape(record.getMessage())}"
-        if (job := job_fields.get()) and not hasattr(record, "event"):
-            line += f"  [job {job['job_id']}]"
+        if (job := current_job.get()) and not hasattr(record, "event"):
+            line += f"  [job {job.id}]"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -148,7 +160,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": safe_text(record.getMessage(), 8_000),
-            **(job_fields.get() or {}),
+            **(job_labels(job) if (job := current_job.get()) else {}),
         }
         if event := getattr(record, "event", None):
             line["event"] = event

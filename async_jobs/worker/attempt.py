@@ -12,8 +12,10 @@ while the handler ran, the outcome is dropped and nothing is written.
                       worker is stopping; the handler sees CancelledError at its next await,
                       once for each reason, so that it can end in order
     decided           `core.outcome.decide`: pure
-    recorded          through the recorder, which writes many outcomes in one statement; from
-                      here on a stop waits for the write
+    handed over       to the recorder, which writes many outcomes in one statement; the attempt's
+                      task ends here, so that a write costs no task a second awakening
+    recorded          the recorder tells whether the write took effect: the attempt tells the bus
+                      and whoever began it; only now is its slot free
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from async_jobs.core.lateness import RUN_LATE, LatenessPolicy
@@ -45,17 +47,26 @@ from async_jobs.models import EnqueueFromHandler, JobContext, JobStatus, OnLate,
 from async_jobs.registry import Handler, JobRegistry
 from async_jobs.telemetry import events as ev
 from async_jobs.telemetry.bus import Bus
-from async_jobs.telemetry.logs import job_fields
+from async_jobs.telemetry.logs import current_job, job_labels
 
 UNKNOWN_TYPE_DELAY_SECONDS = 30.0
 
 _handler_log = logging.getLogger("async_jobs.handler")
 
-Record = Callable[[StartedJob, Outcome], Awaitable[bool]]
+Told = Callable[[bool], None]
+Record = Callable[[StartedJob, Outcome, Told], None]
+"""Writes an outcome down and then tells whether that took effect."""
+
+
+def _nobody(attempt: Attempt) -> None:
+    """Nobody waits for the end."""
 
 
 class Attempt:
-    """One run of a handler."""
+    """One run of a handler.
+
+    `outcome` is what was recorded: None until then, and for ever if the lease was lost.
+    """
 
     def __init__(
         self,
@@ -66,8 +77,11 @@ class Attempt:
         enqueuer: EnqueueFromHandler,
         bus: Bus,
         lateness: LatenessPolicy = RUN_LATE,
+        ended: Callable[[Attempt], None] = _nobody,
     ) -> None:
         self.job = job
+        self.outcome: Outcome | None = None
+        self._ended = ended
         self._lateness = lateness
         self._registry = registry
         self._record = record
@@ -88,39 +102,36 @@ class Attempt:
     def _lost(self) -> bool:
         return None in self._reasons
 
-    async def run(self) -> Outcome | None:
-        """Run the handler and record how it ended; None if the lease was lost on the way."""
+    async def run(self) -> None:
+        """Run the handler and hand over how it ended; `ended` is called once that is written."""
         began = time.monotonic()
         outcome = await self._outcome(began)
+        ran_seconds = time.monotonic() - began
         await reach("worker.after_handler")
-        recorded = not self._lost and await self._record(self.job, outcome)
-        await reach("worker.after_record")
-        self._tell(outcome if recorded else None, time.monotonic() - began)
-        return outcome if recorded else None
+        if self._lost:
+            self._finish(None, ran_seconds)
+        else:
+            self._record(
+                self.job,
+                outcome,
+                lambda recorded: self._finish(outcome if recorded else None, ran_seconds),
+            )
 
-    def _tell(self, outcome: Outcome | None, ran_seconds: float) -> None:
-        facts: dict[str, Any] = {**_facts(self.job), "ran_seconds": ran_seconds}
-        if outcome is None:
-            self._bus.emit(ev.LeaseLost(**facts))
-            return
-        facts["error"] = outcome.error
-        facts["slack"] = _slack_at_end(self.job, ran_seconds)
-        if outcome.move in (Move.RETRY, Move.SNOOZE):
-            facts["delay_seconds"] = outcome.delay_seconds
-        if outcome.move in (Move.RETRY, Move.END_LATE):
-            facts["late_by_seconds"] = outcome.late_by_seconds
-        if outcome.move is Move.END_LATE:
-            facts["dead"] = outcome.status is JobStatus.DEAD
-        self._bus.emit(_EVENTS[outcome.move](**facts))
+    def _finish(self, outcome: Outcome | None, ran_seconds: float) -> None:
+        self.outcome = outcome
+        self._bus.emit(_ended_event(self.job, outcome, ran_seconds))
+        self._ended(self)
 
     async def _outcome(self, began: float) -> Outcome:
         try:
             handler = self._registry.handler_for(self.job.type)
         except UnknownType as unknown:
             return _no_handler(self.job, unknown)
-        on_late, ending = await self._when_late()
-        if on_late is not OnLate.RUN:
-            return end_late(self.job, on_late)
+        ending: Ending | None = None
+        if self.job.started_at > self.job.deadline_at:
+            on_late, ending = await self._when_late()
+            if on_late is not OnLate.RUN:
+                return end_late(self.job, on_late)
         if ending is None:
             ending = await self._ending(handler)
         return decide(
@@ -133,10 +144,7 @@ class Attempt:
 
     async def _when_late(self) -> tuple[OnLate, Ending | None]:
         """Whether a job that is late is run, or how what decides that has ended the attempt."""
-        job = self.job
-        if job.lateness_seconds <= 0:
-            return OnLate.RUN, None
-        missed = self._registry.missed_for(job.type, job.use_case)
+        missed = self._registry.missed_for(self.job.type, self.job.use_case)
         if missed is None:
             return self._lateness.on_late, None
         ending = await self._ending(missed)
@@ -152,24 +160,28 @@ class Attempt:
         if self._reasons:
             return self._interrupted()
         task = self._handler_task = asyncio.current_task()
-        labels = self._labels()
-        limit = asyncio.timeout(handler.timeout_seconds)
-        logged_as = job_fields.set(labels)
+        seconds = handler.timeout_seconds
+        limit = None if seconds is None else asyncio.timeout(seconds)
+        logged_as = current_job.set(self.job)
         try:
+            await reach("worker.before_handler")
+            context = self._context() if handler.takes_context else None
+            if limit is None:
+                return Returned(await handler(context, self.job.payload))
             async with limit:
-                await reach("worker.before_handler")
-                return Returned(await handler(self._context(labels), self.job.payload))
+                return Returned(await handler(context, self.job.payload))
         except asyncio.CancelledError as error:
             return self._interrupted() if self._reasons else Raised(error)
         except TimeoutError as error:
-            return Raised(_out_of_time(handler, error) if limit.expired() else error)
+            out_of_time = limit is not None and limit.expired()
+            return Raised(_out_of_time(handler, error) if out_of_time else error)
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             # A handler may end itself, not the process.
             return Raised(RuntimeError(f"the handler raised {type(error).__name__}"))
         except BaseException as error:
             return Raised(error)
         finally:
-            job_fields.reset(logged_as)
+            current_job.reset(logged_as)
             self._handler_task = None
             while task is not None and task.cancelling():
                 task.uncancel()
@@ -178,17 +190,7 @@ class Attempt:
         cancelled = Interruption.CANCELLED in self._reasons
         return Interrupted(Interruption.CANCELLED if cancelled else Interruption.STOPPING)
 
-    def _labels(self) -> dict[str, str]:
-        job = self.job
-        return {
-            "job_id": str(job.id),
-            "tenant_id": job.tenant_id,
-            "use_case": job.use_case,
-            "type": job.type,
-            "attempt": str(job.attempts),
-        }
-
-    def _context(self, labels: dict[str, str]) -> JobContext:
+    def _context(self) -> JobContext:
         job = self.job
         return JobContext(
             job_id=job.id,
@@ -201,7 +203,7 @@ class Attempt:
             run_at=job.run_at,
             deadline_at=job.deadline_at,
             lease_seq=job.lease_seq,
-            log=logging.LoggerAdapter(_handler_log, labels),
+            log=logging.LoggerAdapter(_handler_log, job_labels(job)),
             enqueuer=self._enqueuer,
         )
 
@@ -242,6 +244,25 @@ def _facts(job: StartedJob) -> dict[str, Any]:
         "queue": job.queue,
         "attempt": job.attempts,
     }
+
+
+def _ended_event(job: StartedJob, outcome: Outcome | None, ran_seconds: float) -> ev.JobEnded:
+    """The fact that *job* ended with *outcome*, or that it had lost its lease."""
+    facts = _facts(job)
+    facts["ran_seconds"] = ran_seconds
+    if outcome is None:
+        return ev.LeaseLost(**facts)
+    facts["slack"] = _slack_at_end(job, ran_seconds)
+    if outcome.move is Move.SUCCEED:
+        return ev.JobSucceeded(**facts)
+    facts["error"] = outcome.error
+    if outcome.move in (Move.RETRY, Move.SNOOZE):
+        facts["delay_seconds"] = outcome.delay_seconds
+    if outcome.move in (Move.RETRY, Move.END_LATE):
+        facts["late_by_seconds"] = outcome.late_by_seconds
+    if outcome.move is Move.END_LATE:
+        facts["dead"] = outcome.status is JobStatus.DEAD
+    return _EVENTS[outcome.move](**facts)
 
 
 def _slack_at_end(job: StartedJob, ran_seconds: float) -> Slack:

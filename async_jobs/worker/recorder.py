@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,7 @@ from uuid import UUID
 
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import StoreUnavailable
+from async_jobs.failpoints import reach
 from async_jobs.models import StartedJob
 from async_jobs.store.hints import LOOK_AT_EVERYTHING, Coalescer
 from async_jobs.telemetry.bus import Bus
@@ -40,11 +42,11 @@ class FinishDesk(Protocol):
     async def hint(self, topics: Sequence[str]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
     job: StartedJob
     outcome: Outcome
-    recorded: asyncio.Future[bool]
+    told: Callable[[bool], None]
     give_up_at: float
 
 
@@ -62,20 +64,22 @@ class Recorder:
         self._ended = False
         self._stop_by = math.inf
 
-    async def record(self, job: StartedJob, outcome: Outcome) -> bool:
-        """Write *outcome*; False if the job's lease was lost, or could not be kept to the end."""
+    def record(self, job: StartedJob, outcome: Outcome, told: Callable[[bool], None]) -> None:
+        """Write *outcome* soon, then call *told*, which must not raise.
+
+        With False if the job's lease was lost, or could not be kept until the write.
+        """
         if self._ended:
-            return False
-        loop = asyncio.get_running_loop()
-        entry = _Entry(job, outcome, loop.create_future(), loop.time() + self._lease_seconds)
-        self._waiting.append(entry)
+            told(False)
+            return
+        give_up_at = time.monotonic() + self._lease_seconds
+        self._waiting.append(_Entry(job, outcome, told, give_up_at))
         self._more.set()
-        return await asyncio.shield(entry.recorded)
 
     def stop(self, *, within_seconds: float) -> None:
         """Let `run` return when nothing is left to write, or it could not be written in time."""
         self._stopping = True
-        self._stop_by = asyncio.get_running_loop().time() + within_seconds
+        self._stop_by = time.monotonic() + within_seconds
         self._more.set()
 
     async def run(self) -> None:
@@ -92,14 +96,16 @@ class Recorder:
     async def _write(self, batch: Sequence[_Entry]) -> None:
         try:
             recorded = await self._desk.finish([(entry.job, entry.outcome) for entry in batch])
+            await reach("worker.after_record")
         except StoreUnavailable as error:
             await self._keep(batch, error)
             return
         except Exception as error:
             await self._isolate(batch, error)
             return
+        all_of_them = len(recorded) == len(batch)
         for entry in batch:
-            _answer(entry, entry.job.id in recorded)
+            entry.told(all_of_them or entry.job.id in recorded)
         await self._hint(batch)
 
     async def _hint(self, batch: Sequence[_Entry]) -> None:
@@ -111,11 +117,11 @@ class Recorder:
 
     async def _keep(self, batch: Sequence[_Entry], error: StoreUnavailable) -> None:
         """Put the batch back for another try, but for those whose time is over."""
-        now = asyncio.get_running_loop().time()
-        for entry in batch:
-            if min(entry.give_up_at, self._stop_by) <= now:
-                _answer(entry, False)
-        self._waiting[:0] = [entry for entry in batch if not entry.recorded.done()]
+        now = time.monotonic()
+        given_up = [entry for entry in batch if min(entry.give_up_at, self._stop_by) <= now]
+        self._waiting[:0] = [entry for entry in batch if entry not in given_up]
+        for entry in given_up:
+            entry.told(False)
         self._told(error)
         await asyncio.sleep(RETRY_SECONDS * random.uniform(0.75, 1.25))
         self._more.set()
@@ -128,7 +134,7 @@ class Recorder:
             await self._write(batch[half:])
             return
         self._told(error)
-        _answer(batch[0], False)
+        batch[0].told(False)
 
     def _told(self, error: Exception) -> None:
         self._bus.emit(
@@ -147,8 +153,3 @@ def _comes_back_soon(outcome: Outcome) -> bool:
 
 def _topic(entry: _Entry) -> str:
     return LOOK_AT_EVERYTHING if entry.outcome.delay_seconds else entry.job.use_case
-
-
-def _answer(entry: _Entry, recorded: bool) -> None:
-    if not entry.recorded.done():
-        entry.recorded.set_result(recorded)

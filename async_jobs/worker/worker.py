@@ -151,6 +151,7 @@ class Worker:
             enqueuer=self._enqueuer,
             bus=self._bus,
             lateness=self._lateness.get(job.use_case, RUN_LATE),
+            ended=self._ended,
         )
         if time.monotonic() >= asked_at + self._lease_seconds:
             # The loop was blocked for so long that the job may run elsewhere by now.
@@ -163,15 +164,20 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, attempt: Attempt) -> None:
-        job = attempt.job
         try:
-            outcome = await attempt.run()
-            if outcome is not None:
-                self._reporter.count(job, outcome)
-        finally:
-            self._heartbeat.drop(job.id, job.lease_seq)
-            self._attempts.pop((job.id, job.lease_seq), None)
-            self._slots.give_back(1)
+            await attempt.run()
+        except BaseException:
+            self._ended(attempt)
+            raise
+
+    def _ended(self, attempt: Attempt) -> None:
+        """The outcome is on the row, or will never be."""
+        job = attempt.job
+        if attempt.outcome is not None:
+            self._reporter.count(job, attempt.outcome)
+        self._heartbeat.drop(job.id, job.lease_seq)
+        self._attempts.pop((job.id, job.lease_seq), None)
+        self._slots.give_back(1)
 
     def _interrupt(self, job_id: UUID, lease_seq: int, why: Interruption | None) -> None:
         if attempt := self._attempts.get((job_id, lease_seq)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -78,8 +77,7 @@ def test_a_late_retry_that_is_given_up_leaves_the_job_dead_with_both_reasons() -
 
 
 def test_the_promise_is_the_first_one_and_not_that_of_the_retry() -> None:
-    retried = replace(
-        JOB,
+    retried = JOB._replace(
         attempts=2,
         run_at=NOW + timedelta(seconds=50),
         deadline_at=NOW + timedelta(seconds=110),
@@ -108,7 +106,7 @@ def test_a_wait_that_is_no_retry_is_the_handlers_own_affair(
 
 
 def test_a_probe_whose_retry_is_clipped_has_its_attempt_given_back_all_the_same() -> None:
-    probe = replace(JOB, probe=True, attempts=3, lease_seq=MOST_LEASES_OF_A_PROBE)
+    probe = JOB._replace(probe=True, attempts=3, lease_seq=MOST_LEASES_OF_A_PROBE)
     outcome = after(25.0, LateRetry.CLIP, probe)
 
     assert (outcome.delay_seconds, outcome.gives_attempt_back) == (pytest.approx(35), True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +30,7 @@ from async_jobs.models import JobStatus, StartedJob
 from .started import BOOM, JOB
 
 TEN_YEARS_SECONDS = 10 * 366 * 86_400.0
-FIRST, LAST = JOB, replace(JOB, attempts=3)
+FIRST, LAST = JOB, JOB._replace(attempts=3)
 
 
 @pytest.mark.parametrize(
@@ -102,20 +101,20 @@ def test_a_retry_without_a_usable_wait_follows_the_backoff(seconds: Any) -> None
 
 
 def test_the_backoff_counts_from_the_attempt_that_failed() -> None:
-    job = replace(JOB, attempts=2, backoff_policy={"type": "linear", "base_delay_seconds": 10})
+    job = JOB._replace(attempts=2, backoff_policy={"type": "linear", "base_delay_seconds": 10})
 
     assert decide(job, BOOM, random=0.0).delay_seconds == 20.0
 
 
 @pytest.mark.parametrize("policy", [None, {"type": "fibonacci"}, [], "x", {"jitter": 10**400}])
 def test_a_policy_written_past_our_checks_gives_way_to_the_default(policy: Any) -> None:
-    outcome = decide(replace(JOB, backoff_policy=policy), BOOM, random=0.0)
+    outcome = decide(JOB._replace(backoff_policy=policy), BOOM, random=0.0)
 
     assert outcome.delay_seconds == 60.0
 
 
 def test_a_failure_is_recorded_with_its_attempt() -> None:
-    outcome = decide(replace(JOB, attempts=2), BOOM, random=0.0)
+    outcome = decide(JOB._replace(attempts=2), BOOM, random=0.0)
 
     assert outcome.error_json is not None
     recorded = json.loads(outcome.error_json)
@@ -172,7 +171,7 @@ endings: st.SearchStrategy[Ending] = st.one_of(
 def test_no_ending_whatsoever_leads_where_the_lifecycle_does_not(
     ending: Ending, attempts: int, max_attempts: int, random: float
 ) -> None:
-    job = replace(JOB, attempts=min(attempts, max_attempts), max_attempts=max_attempts)
+    job = JOB._replace(attempts=min(attempts, max_attempts), max_attempts=max_attempts)
 
     outcome = decide(job, ending, random=random)
 
@@ -190,7 +189,7 @@ def has_attempts_left(job: StartedJob, outcome: Outcome) -> bool:
     return job.attempts - int(outcome.gives_attempt_back) < job.max_attempts
 
 
-PROBE, LAST_PROBE = replace(FIRST, probe=True), replace(LAST, probe=True)
+PROBE, LAST_PROBE = FIRST._replace(probe=True), LAST._replace(probe=True)
 
 
 @pytest.mark.parametrize("job", [PROBE, LAST_PROBE])
@@ -204,8 +203,8 @@ def test_a_probe_that_fails_has_its_attempt_given_back(job: StartedJob, ending: 
 
 
 def test_a_probe_does_not_go_on_for_ever() -> None:
-    last_for_nothing = replace(LAST_PROBE, lease_seq=MOST_LEASES_OF_A_PROBE)
-    tried_enough = replace(LAST_PROBE, lease_seq=MOST_LEASES_OF_A_PROBE + 1)
+    last_for_nothing = LAST_PROBE._replace(lease_seq=MOST_LEASES_OF_A_PROBE)
+    tried_enough = LAST_PROBE._replace(lease_seq=MOST_LEASES_OF_A_PROBE + 1)
 
     assert decide(last_for_nothing, BOOM, random=0.0).move is Move.RETRY
     assert decide(tried_enough, BOOM, random=0.0).move is Move.BURY

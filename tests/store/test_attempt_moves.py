@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -324,7 +323,7 @@ async def test_who_does_not_hold_the_lease_writes_nothing(
     job = await jobs.running()
     before = await jobs.row(job)
     for lease_seq in (0, 2):
-        assert await store.finish([(replace(job, lease_seq=lease_seq), outcome)]) == set()
+        assert await store.finish([(job._replace(lease_seq=lease_seq), outcome)]) == set()
 
     assert await jobs.row(job) == before
 
@@ -351,7 +350,7 @@ async def test_a_finish_after_the_lease_ran_out_counts_until_somebody_took_the_j
 
 async def test_a_batch_of_every_outcome_is_one_write(store: JobStore, jobs: JobFactory) -> None:
     running = [await jobs.running() for _ in EVERY_OUTCOME]
-    lost = replace(await jobs.running(), lease_seq=9)
+    lost = (await jobs.running())._replace(lease_seq=9)
     pairs = list(zip(running, EVERY_OUTCOME.values(), strict=True))
 
     recorded = await store.finish([(lost, SUCCEEDED), *pairs])

@@ -187,9 +187,9 @@ class Record:
     takes_effect: bool = True
     outcomes: list[Outcome] = field(default_factory=list)
 
-    async def __call__(self, job: StartedJob, outcome: Outcome) -> bool:
+    def __call__(self, job: StartedJob, outcome: Outcome, told: Callable[[bool], None]) -> None:
         self.outcomes.append(outcome)
-        return self.takes_effect
+        told(self.takes_effect)
 
 
 @pytest.fixture
@@ -208,6 +208,12 @@ def make_attempt(
         return Attempt(started_job(**job), registry, record, enqueuer=enqueuer, bus=events.bus)
 
     return make
+
+
+async def outcome_of(attempt: Attempt) -> Outcome | None:
+    """Run *attempt*; what was recorded."""
+    await attempt.run()
+    return attempt.outcome
 
 
 @pytest.fixture

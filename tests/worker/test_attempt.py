@@ -25,7 +25,7 @@ from async_jobs.telemetry.events import (
 )
 from async_jobs.telemetry.logs import JsonFormatter, TextFormatter
 
-from .conftest import FakeEnqueuer, MakeAttempt, raising
+from .conftest import FakeEnqueuer, MakeAttempt, outcome_of, raising
 
 
 async def test_a_handler_that_returns_succeeds_with_its_result(
@@ -34,7 +34,7 @@ async def test_a_handler_that_returns_succeeds_with_its_result(
     async def handler(ctx: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
         return {"sent to": payload["to"]}
 
-    outcome = await make_attempt(handler).run()
+    outcome = await outcome_of(make_attempt(handler))
 
     assert outcome is not None
     assert (outcome.status, outcome.result_json) == (JobStatus.SUCCEEDED, '{"sent to": "ada"}')
@@ -67,7 +67,7 @@ async def test_whatever_a_handler_raises_is_an_outcome(
     status: JobStatus,
     event: type[JobRetried],
 ) -> None:
-    outcome = await make_attempt(raising(error)).run()
+    outcome = await outcome_of(make_attempt(raising(error)))
 
     assert outcome is not None
     assert outcome.status == status
@@ -75,7 +75,9 @@ async def test_whatever_a_handler_raises_is_an_outcome(
 
 
 async def test_a_time_out_of_the_handlers_own_keeps_its_words(make_attempt: MakeAttempt) -> None:
-    outcome = await make_attempt(raising(TimeoutError("of its own")), timeout_seconds=600).run()
+    outcome = await outcome_of(
+        make_attempt(raising(TimeoutError("of its own")), timeout_seconds=600)
+    )
 
     assert outcome is not None
     assert (outcome.error or {})["message"] == "of its own"
@@ -84,7 +86,7 @@ async def test_a_time_out_of_the_handlers_own_keeps_its_words(make_attempt: Make
 async def test_the_last_attempt_that_fails_leaves_the_job_dead(
     make_attempt: MakeAttempt, events: Events
 ) -> None:
-    outcome = await make_attempt(raising(SystemExit(1)), attempts=3, max_attempts=3).run()
+    outcome = await outcome_of(make_attempt(raising(SystemExit(1)), attempts=3, max_attempts=3))
 
     assert outcome is not None
     assert outcome.status == JobStatus.DEAD
@@ -97,7 +99,7 @@ async def test_a_handler_that_takes_too_long_has_failed(
     async def handler(ctx: JobContext, payload: dict[str, Any]) -> None:
         await asyncio.sleep(3_600)
 
-    outcome = await asyncio.wait_for(make_attempt(handler, timeout_seconds=0.01).run(), 20)
+    outcome = await asyncio.wait_for(outcome_of(make_attempt(handler, timeout_seconds=0.01)), 20)
 
     assert outcome is not None
     error = outcome.error or {}
@@ -117,7 +119,7 @@ async def test_a_plain_handler_that_takes_too_long_has_failed(make_attempt: Make
         let_go.wait(60)
 
     attempt = make_attempt(handler, timeout_seconds=0.01, attempts=3)
-    outcome = await asyncio.wait_for(attempt.run(), 20)
+    outcome = await asyncio.wait_for(outcome_of(attempt), 20)
     let_go.set()
 
     assert outcome is not None
@@ -134,7 +136,7 @@ async def test_a_handler_that_ends_in_order_after_its_time_out_keeps_its_result(
             return "partial"
         return "whole"
 
-    outcome = await make_attempt(handler, timeout_seconds=0.01).run()
+    outcome = await outcome_of(make_attempt(handler, timeout_seconds=0.01))
 
     assert outcome is not None
     assert outcome.result_json == '"partial"'
@@ -144,7 +146,7 @@ async def test_a_type_nobody_handles_goes_back_with_its_attempt(
     make_attempt: MakeAttempt, events: Events
 ) -> None:
     """Another worker may know it; but not at once, or two workers would play ball with it."""
-    outcome = await make_attempt(type="sned").run()
+    outcome = await outcome_of(make_attempt(type="sned"))
 
     assert outcome is not None
     assert (outcome.status, outcome.gives_attempt_back) == (JobStatus.PENDING, True)
@@ -165,7 +167,7 @@ async def test_a_plain_handler_runs_in_a_thread_with_the_attempts_context(
         variable.set("changed")
         return "done"
 
-    outcome = await make_attempt(handler).run()
+    outcome = await outcome_of(make_attempt(handler))
 
     assert outcome is not None
     assert (outcome.result_json, seen) == ('"done"', [(False, "from the attempt")])
@@ -181,7 +183,7 @@ async def test_whatever_a_plain_handler_raises_is_an_outcome(
     def handler(ctx: JobContext, payload: dict[str, Any]) -> None:
         raise error
 
-    outcome = await asyncio.wait_for(make_attempt(handler).run(), 20)
+    outcome = await asyncio.wait_for(outcome_of(make_attempt(handler)), 20)
 
     assert outcome is not None
     assert outcome.status == JobStatus.PENDING
@@ -195,7 +197,7 @@ async def test_a_handler_knows_its_attempt(make_attempt: MakeAttempt) -> None:
         seen.append(ctx)
 
     attempt = make_attempt(handler, attempts=2, lease_seq=7)
-    await attempt.run()
+    await outcome_of(attempt)
 
     (ctx,), job = seen, attempt.job
     assert (ctx.job_id, ctx.tenant_id, ctx.use_case, ctx.type, ctx.queue) == (
@@ -215,7 +217,7 @@ async def test_what_a_handler_enqueues_belongs_to_its_tenant_and_use_case(
     async def handler(ctx: JobContext, payload: dict[str, Any]) -> None:
         await ctx.enqueue("next", {"n": 1}, dedupe_key="once")
 
-    await make_attempt(handler).run()
+    await outcome_of(make_attempt(handler))
 
     (new,) = enqueuer.enqueued
     assert (new.tenant_id, new.use_case, new.type, new.payload, new.dedupe_key) == (
@@ -254,7 +256,7 @@ async def test_every_line_logged_inside_a_handler_carries_the_job(
     logging.getLogger().addHandler(listener)
     try:
         attempt = make_attempt(plain_handler if plain else handler)
-        await attempt.run()
+        await outcome_of(attempt)
     finally:
         logging.getLogger().removeHandler(listener)
 
@@ -273,6 +275,6 @@ async def test_context_variables_of_one_handler_do_not_reach_the_next(
         variable.set(variable.get() + 1)
 
     for attempt in (make_attempt(handler), make_attempt()):
-        await asyncio.ensure_future(attempt.run())
+        await asyncio.ensure_future(outcome_of(attempt))
 
     assert seen == [0, 0]

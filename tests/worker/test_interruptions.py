@@ -15,7 +15,7 @@ from async_jobs.telemetry.events import (
     LeaseLost,
 )
 
-from .conftest import MakeAttempt, Record, raising
+from .conftest import MakeAttempt, Record, outcome_of, raising
 
 
 class Held:
@@ -50,7 +50,7 @@ async def test_an_interruption_decides_the_outcome(
 ) -> None:
     held = Held()
     attempt = make_attempt(held)
-    running = asyncio.ensure_future(attempt.run())
+    running = asyncio.ensure_future(outcome_of(attempt))
     await held.entered.wait()
 
     attempt.interrupt(why)
@@ -65,7 +65,7 @@ async def test_a_lost_lease_drops_the_outcome(
 ) -> None:
     held = Held()
     attempt = make_attempt(held)
-    running = asyncio.ensure_future(attempt.run())
+    running = asyncio.ensure_future(outcome_of(attempt))
     await held.entered.wait()
 
     attempt.interrupt(None)
@@ -79,7 +79,7 @@ async def test_an_outcome_that_was_not_recorded_is_told_as_a_lost_lease(
 ) -> None:
     record.takes_effect = False
 
-    assert await make_attempt(raising(ValueError())).run() is None
+    assert await outcome_of(make_attempt(raising(ValueError()))) is None
     assert len(events.of(LeaseLost)) == 1
 
 
@@ -91,7 +91,7 @@ async def test_an_attempt_interrupted_before_it_began_does_not_run_its_handler(
     attempt = make_attempt(held)
 
     attempt.interrupt(why)
-    await attempt.run()
+    await outcome_of(attempt)
 
     assert not held.entered.is_set()
 
@@ -111,7 +111,7 @@ async def test_a_handler_is_interrupted_once_for_each_reason(make_attempt: MakeA
 
     entered, ending = asyncio.Event(), asyncio.Event()
     attempt = make_attempt(handler)
-    running = asyncio.ensure_future(attempt.run())
+    running = asyncio.ensure_future(outcome_of(attempt))
     await entered.wait()
     attempt.interrupt(Interruption.CANCELLED)
     await ending.wait()
@@ -130,7 +130,7 @@ async def test_a_handler_that_finishes_in_spite_of_its_interruption_has_finished
 ) -> None:
     held = Held(then=lambda: "done anyway")
     attempt = make_attempt(held)
-    running = asyncio.ensure_future(attempt.run())
+    running = asyncio.ensure_future(outcome_of(attempt))
     await held.entered.wait()
 
     attempt.interrupt(Interruption.STOPPING)
@@ -141,31 +141,28 @@ async def test_a_handler_that_finishes_in_spite_of_its_interruption_has_finished
 
 
 async def test_an_interruption_after_the_handler_changes_nothing(
-    make_attempt: MakeAttempt, record: Record, monkeypatch: pytest.MonkeyPatch
+    make_attempt: MakeAttempt,
 ) -> None:
-    recording, go = asyncio.Event(), asyncio.Event()
+    told: list[Callable[[bool], None]] = []
 
-    async def slow(job: StartedJob, outcome: Outcome) -> bool:
-        recording.set()
-        await go.wait()
-        return True
+    def later(job: StartedJob, outcome: Outcome, tell: Callable[[bool], None]) -> None:
+        told.append(tell)
 
     async def handler(ctx: JobContext, payload: dict[str, Any]) -> str:
         return "done"
 
     attempt = make_attempt(handler)
-    attempt._record = slow
-    running = asyncio.ensure_future(attempt.run())
-    await recording.wait()
+    attempt._record = later
+    await attempt.run()
 
     for why in (Interruption.STOPPING, Interruption.CANCELLED, None):
         attempt.interrupt(why)
     await asyncio.sleep(0)
-    go.set()
+    assert attempt.outcome is None
+    told[0](True)
 
-    outcome = await running
-    assert outcome is not None
-    assert outcome.status == JobStatus.SUCCEEDED
+    assert attempt.outcome is not None
+    assert attempt.outcome.status == JobStatus.SUCCEEDED
 
 
 async def test_a_cancelled_job_stays_cancelled_when_the_worker_stops_too(
@@ -173,7 +170,7 @@ async def test_a_cancelled_job_stays_cancelled_when_the_worker_stops_too(
 ) -> None:
     held = Held()
     attempt = make_attempt(held)
-    running = asyncio.ensure_future(attempt.run())
+    running = asyncio.ensure_future(outcome_of(attempt))
     await held.entered.wait()
 
     attempt.interrupt(Interruption.STOPPING)
@@ -193,7 +190,7 @@ async def test_a_task_that_a_handler_leaves_behind_does_not_change_its_outcome(
         tasks.append(asyncio.ensure_future(asyncio.sleep(3_600)))
         return "done"
 
-    outcome = await make_attempt(handler).run()
+    outcome = await outcome_of(make_attempt(handler))
 
     assert outcome is not None
     assert outcome.status == JobStatus.SUCCEEDED

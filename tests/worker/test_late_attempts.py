@@ -19,14 +19,14 @@ from async_jobs.telemetry.events import JobEndedLate, JobRetried
 from async_jobs.telemetry.logs import log_event
 from async_jobs.worker.attempt import Attempt
 
-from .conftest import FakeEnqueuer
+from .conftest import FakeEnqueuer, outcome_of
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MakeAttempt = Callable[..., Attempt]
 
 
-async def recorded(job: StartedJob, outcome: Outcome) -> bool:
-    return True
+def recorded(job: StartedJob, outcome: Outcome, told: Callable[[bool], None]) -> None:
+    told(True)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def ran(registry: JobRegistry) -> list[str]:
 async def test_a_late_job_is_ended_unrun_with_its_attempt_given_back(
     make_attempt: MakeAttempt, ran: list[str], events: Events, on_late: OnLate, status: JobStatus
 ) -> None:
-    outcome = await make_attempt(LatenessPolicy(on_late=on_late)).run()
+    outcome = await outcome_of(make_attempt(LatenessPolicy(on_late=on_late)))
 
     assert outcome is not None
     assert (outcome.move, outcome.status, ran) == (Move.END_LATE, status, [])
@@ -82,7 +82,7 @@ async def test_a_late_job_is_ended_unrun_with_its_attempt_given_back(
 
 
 async def test_without_a_policy_a_late_job_runs(make_attempt: MakeAttempt, ran: list[str]) -> None:
-    outcome = await make_attempt().run()
+    outcome = await outcome_of(make_attempt())
 
     assert outcome is not None
     assert (outcome.status, ran) == (JobStatus.SUCCEEDED, ["send"])
@@ -94,7 +94,7 @@ async def test_a_job_that_starts_in_time_runs_whatever_the_policy(
 ) -> None:
     registry.on_missed("send")(lambda payload: "dead")
 
-    outcome = await make_attempt(LatenessPolicy(on_late=OnLate.DROP), late_by=late_by).run()
+    outcome = await outcome_of(make_attempt(LatenessPolicy(on_late=OnLate.DROP), late_by=late_by))
 
     assert outcome is not None
     assert (outcome.status, ran) == (JobStatus.SUCCEEDED, ["send"])
@@ -130,7 +130,7 @@ async def test_code_decides_before_the_policy(
     registry.on_missed(**({"type": "send"} if by == "type" else {"use_case": "mail"}))(decide)
     policy = LatenessPolicy(on_late=OnLate.DEAD if status is not JobStatus.DEAD else OnLate.RUN)
 
-    outcome = await make_attempt(policy).run()
+    outcome = await outcome_of(make_attempt(policy))
 
     assert outcome is not None
     assert (outcome.status, ran) == (status, runs)
@@ -158,7 +158,7 @@ async def test_what_on_missed_raises_ends_the_attempt_as_if_the_handler_had_rais
     def missed(ctx: JobContext, payload: dict[str, Any]) -> None:
         raise error
 
-    outcome = await make_attempt().run()
+    outcome = await outcome_of(make_attempt())
 
     assert outcome is not None
     assert (outcome.status, outcome.gives_attempt_back, ran) == (status, gives_back, [])
@@ -170,7 +170,7 @@ async def test_no_decision_is_a_failure_that_says_which_decisions_there_are(
 ) -> None:
     registry.on_missed("send")(lambda payload: decision)
 
-    outcome = await make_attempt().run()
+    outcome = await outcome_of(make_attempt())
 
     assert outcome is not None
     assert (outcome.move, ran) == (Move.RETRY, [])
@@ -184,7 +184,7 @@ async def test_what_is_registered_for_the_type_goes_before_that_for_the_use_case
     registry.on_missed(use_case="mail")(lambda payload: "dead")
     registry.on_missed("send")(lambda payload: "run")
 
-    outcome = await make_attempt().run()
+    outcome = await outcome_of(make_attempt())
 
     assert outcome is not None
     assert (outcome.status, ran) == (JobStatus.SUCCEEDED, ["send"])
@@ -197,8 +197,8 @@ async def test_the_worker_passes_the_policy_for_late_retries_on(
     def send(payload: dict[str, Any]) -> None:
         raise ValueError("boom")
 
-    given_up = await make_attempt(LatenessPolicy(late_retry=LateRetry.GIVE_UP)).run()
-    allowed = await make_attempt(LatenessPolicy(late_retry=LateRetry.ALLOW)).run()
+    given_up = await outcome_of(make_attempt(LatenessPolicy(late_retry=LateRetry.GIVE_UP)))
+    allowed = await outcome_of(make_attempt(LatenessPolicy(late_retry=LateRetry.ALLOW)))
 
     assert given_up is not None
     assert allowed is not None
@@ -217,7 +217,7 @@ async def test_a_late_retry_is_said_in_the_log(
     def send(payload: dict[str, Any]) -> None:
         raise ValueError("boom")
 
-    await make_attempt().run()
+    await outcome_of(make_attempt())
     log_event(events.of(JobRetried)[0])
 
     assert "s after the promised deadline" in caplog.text

@@ -40,15 +40,21 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.005)
 
 
+async def record(recorder: Recorder, job: StartedJob, outcome: Outcome = SUCCEEDED) -> bool:
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    recorder.record(job, outcome, answer.set_result)
+    return await asyncio.wait_for(answer, 20)
+
+
 async def record_all(recorder: Recorder, *jobs: StartedJob) -> list[bool]:
-    return await asyncio.gather(*[recorder.record(job, SUCCEEDED) for job in jobs])
+    return await asyncio.gather(*[record(recorder, job) for job in jobs])
 
 
 async def test_an_outcome_is_written_at_once_when_nothing_else_is(
     desk: FakeDesk, events: Events
 ) -> None:
     async with recording(desk, events) as recorder:
-        assert await asyncio.wait_for(recorder.record(started_job(), SUCCEEDED), 20)
+        assert await record(recorder, started_job())
 
     assert [len(batch) for batch in desk.batches] == [1]
 
@@ -59,9 +65,9 @@ async def test_outcomes_that_come_during_a_write_travel_together(
     jobs = [started_job() for _ in range(9)]
     async with recording(desk, events) as recorder:
         desk.gate.clear()
-        first = asyncio.ensure_future(recorder.record(jobs[0], SUCCEEDED))
+        first = asyncio.ensure_future(record(recorder, jobs[0]))
         await until(lambda: desk.tries == 1)
-        others = [asyncio.ensure_future(recorder.record(job, SUCCEEDED)) for job in jobs[1:]]
+        others = [asyncio.ensure_future(record(recorder, job)) for job in jobs[1:]]
         await asyncio.sleep(0)
         desk.gate.set()
         answers = await asyncio.gather(first, *others)
@@ -116,7 +122,7 @@ async def test_outcomes_are_kept_through_an_outage(desk: FakeDesk, events: Event
 async def test_outcomes_older_than_their_lease_are_given_up(desk: FakeDesk, events: Events) -> None:
     desk.away = True
     async with recording(desk, events, lease_seconds=0.05) as recorder:
-        answer = await asyncio.wait_for(recorder.record(started_job(), SUCCEEDED), 20)
+        answer = await record(recorder, started_job())
 
     assert not answer
     assert desk.outcomes == {}
@@ -140,7 +146,7 @@ async def test_a_stop_during_an_outage_waits_no_longer_than_told(
     desk.away = True
     recorder = Recorder(desk, lease_seconds=3_600, bus=events.bus)
     running = asyncio.ensure_future(recorder.run())
-    answer = asyncio.ensure_future(recorder.record(started_job(), SUCCEEDED))
+    answer = asyncio.ensure_future(record(recorder, started_job()))
     await until(lambda: desk.tries)
 
     recorder.stop(within_seconds=0.02)
@@ -155,22 +161,7 @@ async def test_an_outcome_that_comes_after_the_end_is_answered(
     async with recording(desk, events) as recorder:
         pass
 
-    assert not await asyncio.wait_for(recorder.record(started_job(), SUCCEEDED), 20)
-
-
-async def test_an_attempt_that_is_cut_off_does_not_take_its_outcome_with_it(
-    desk: FakeDesk, events: Events
-) -> None:
-    job = started_job()
-    async with recording(desk, events) as recorder:
-        desk.gate.clear()
-        writing = asyncio.ensure_future(recorder.record(job, SUCCEEDED))
-        await until(lambda: desk.tries)
-        writing.cancel()
-        desk.gate.set()
-        await until(lambda: desk.outcomes)
-
-    assert set(desk.outcomes) == {job.id}
+    assert not await record(recorder, started_job())
 
 
 @pytest.mark.parametrize(
@@ -181,14 +172,14 @@ async def test_a_job_that_comes_back_soon_is_hinted_at(
 ) -> None:
     outcome = replace(RETRIED, delay_seconds=delay_seconds)
     async with recording(desk, events) as recorder:
-        await recorder.record(started_job(), outcome)
+        await record(recorder, started_job(), outcome)
 
     assert desk.hints == topics
 
 
 async def test_a_finished_job_is_not_hinted_at(desk: FakeDesk, events: Events) -> None:
     async with recording(desk, events) as recorder:
-        await recorder.record(started_job(), SUCCEEDED)
+        await record(recorder, started_job())
 
     assert desk.hints == []
 
@@ -202,7 +193,7 @@ async def test_a_result_that_postgresql_refuses_costs_only_its_own_job(
     outcomes: list[Outcome] = [SUCCEEDED, replace(SUCCEEDED, **bad), SUCCEEDED]
     async with recording(store, events) as recorder:
         pairs = zip(running, outcomes, strict=True)
-        answers = await asyncio.gather(*[recorder.record(*pair) for pair in pairs])
+        answers = await asyncio.gather(*[record(recorder, *pair) for pair in pairs])
 
     assert answers == [True, False, True]
     statuses = [(await jobs.row(job)).status for job in running]
