@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import ceil
@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from async_jobs import settings
+from async_jobs.access import ApiToken, checked_tokens
 from async_jobs.errors import ConfigError
 from async_jobs.models import LateRetry, OnLate, canonical_name
 from async_jobs.quota import EVERY_TENANT, UNLIMITED, TenantQuota, checked_quotas
@@ -129,6 +130,13 @@ class AsyncJobsConfig:
     enqueue_auth_token: str | None = setting(
         None, settings.TOKEN, "Authentication token for API", secret=True
     )
+    api_tokens: Sequence[ApiToken] = setting(
+        (),
+        settings.TOKENS,
+        "JSON list of API tokens, each with its scopes, and its tenant if it is bound to one",
+        secret=True,
+        unset="only the one token above",
+    )
     scheduler_interval_seconds: float = setting(
         5.0, seconds(0.01, 3600), "Scheduler loop interval, in seconds"
     )
@@ -206,6 +214,8 @@ class AsyncJobsConfig:
             f"{PREFIX}PER_TENANT_QUOTAS", self.per_tenant_quotas
         )
         use_cases, use_case_problems = _checked_use_cases(self.use_cases)
+        tokens, token_problems = checked_tokens(f"{PREFIX}API_TOKENS", self.api_tokens)
+        object.__setattr__(self, "api_tokens", tokens)
         object.__setattr__(self, "per_tenant_quotas", MappingProxyType(quotas))
         object.__setattr__(self, "use_cases", MappingProxyType(use_cases))
         if "lease_duration_seconds" not in faulty:
@@ -213,7 +223,13 @@ class AsyncJobsConfig:
             object.__setattr__(self, "heartbeat_interval_seconds", heartbeat)
         related = (rule(self) for fields_read, rule in RELATIONS if not faulty.keys() & fields_read)
         raise_if_any(
-            [*faulty.values(), *quota_problems, *use_case_problems, *chain.from_iterable(related)]
+            [
+                *faulty.values(),
+                *token_problems,
+                *quota_problems,
+                *use_case_problems,
+                *chain.from_iterable(related),
+            ]
         )
 
     @classmethod
@@ -287,7 +303,7 @@ class AsyncJobsConfig:
             required=spec.required,
             default=spec.default_text,
             meaning=spec.meaning.format(use_case.replace("_", " ")),
-            value=MASK if spec.secret and value is not None else settings.shown(value),
+            value=MASK if spec.secret and value else settings.shown(value),
             source=set_by[0] if set_by else "default" if value == default else "argument",
             secret=spec.secret,
         )

@@ -39,7 +39,7 @@ from async_jobs.models import (
 from async_jobs.store.door import Connection
 from async_jobs.store.hints import LOOK_AT_EVERYTHING, Coalescer
 from async_jobs.telemetry.bus import Bus
-from async_jobs.telemetry.events import JobCancelled, JobEnqueued, JobRequeued
+from async_jobs.telemetry.events import JobCancelled, JobEnqueued, JobRequeued, OperatorActed
 
 MOST_PER_PAGE = 1_000
 MOST_PER_BATCH = 10_000
@@ -62,7 +62,7 @@ class ServiceDesk(DemandDesk, Protocol):
         connection: Connection | None = None,
     ) -> list[Enqueued]: ...
 
-    async def get(self, job_id: UUID) -> Job | None: ...
+    async def get(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None: ...
 
     async def find(
         self,
@@ -74,9 +74,11 @@ class ServiceDesk(DemandDesk, Protocol):
         limit: int = 100,
     ) -> Page: ...
 
-    async def cancel(self, job_id: UUID) -> Job | None: ...
+    async def cancel(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None: ...
 
-    async def requeue(self, job_id: UUID, *, more_attempts: int) -> Job | None: ...
+    async def requeue(
+        self, job_id: UUID, *, more_attempts: int, tenant_id: str | None = None
+    ) -> Job | None: ...
 
     async def hint(self, topics: Sequence[str]) -> None: ...
 
@@ -200,9 +202,9 @@ class JobService:
                 raise error
         return [forecasts[index] for index in range(len(jobs))]
 
-    async def get(self, job_id: UUID) -> Job:
-        """One job, whole; raises JobNotFound."""
-        job = await self._store.get(job_id)
+    async def get(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        """One job, whole; raises JobNotFound, also for a job of another tenant than *tenant_id*."""
+        job = await self._store.get(job_id, tenant_id=tenant_id)
         if job is None:
             raise JobNotFound(job_id)
         return job
@@ -227,30 +229,51 @@ class JobService:
             limit=limit,
         )
 
-    async def cancel(self, job_id: UUID) -> Job:
+    async def cancel(
+        self, job_id: UUID, *, tenant_id: str | None = None, actor: str | None = None
+    ) -> Job:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat.
+
+        With *tenant_id* no other tenant's job is found. *actor* is who asks, for the log.
 
         Raises JobNotFound, and MoveRefused for a job that has finished.
         """
-        job = await self._store.cancel(job_id)
+        job = await self._store.cancel(job_id, tenant_id=tenant_id)
         if job is None:
-            raise MoveRefused(job_id, "cancel", (await self.get(job_id)).status.value)
+            found = await self.get(job_id, tenant_id=tenant_id)
+            raise MoveRefused(job_id, "cancel", found.status.value)
         if job.status is JobStatus.CANCELLED:
             self._bus.emit(JobCancelled(**_facts(job), ran_seconds=0.0))
+        self._audit(job, "cancel", actor)
         return job
 
-    async def requeue(self, job_id: UUID, *, more_attempts: int = 3) -> Job:
+    async def requeue(
+        self,
+        job_id: UUID,
+        *,
+        more_attempts: int = 3,
+        tenant_id: str | None = None,
+        actor: str | None = None,
+    ) -> Job:
         """Put a finished job back, due now, with *more_attempts* beyond those it has used.
+
+        With *tenant_id* no other tenant's job is found. *actor* is who asks, for the log.
 
         Raises JobNotFound, and MoveRefused for a job that is not finished, or whose dedupe_key
         an unfinished job holds.
         """
-        job = await self._store.requeue(job_id, more_attempts=more_attempts)
+        job = await self._store.requeue(job_id, more_attempts=more_attempts, tenant_id=tenant_id)
         if job is None:
-            raise MoveRefused(job_id, "requeue", (await self.get(job_id)).status.value)
+            found = await self.get(job_id, tenant_id=tenant_id)
+            raise MoveRefused(job_id, "requeue", found.status.value)
         await self._store.hint([job.use_case])
         self._bus.emit(JobRequeued(**_facts(job)))
+        self._audit(job, "requeue", actor)
         return job
+
+    def _audit(self, job: Job, move: str, actor: str | None) -> None:
+        if actor is not None:
+            self._bus.emit(OperatorActed(**_facts(job), move=move, actor=actor))
 
     async def slo(
         self,

@@ -349,6 +349,12 @@ QUOTAS = Kind(
     _read_json,
     lambda value: isinstance(value, Mapping),
 )
+TOKENS = Kind(
+    'a JSON list, such as [{"name": "shop", "token": "...", "tenant_id": "tenant1", '
+    '"scopes": ["enqueue", "read"]}]; sha256 may stand in place of token',
+    _read_json,
+    lambda value: isinstance(value, list | tuple),
+)
 LEVEL = choice(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), str.upper)
 FORMAT = choice(("text", "json"), str.lower)
 SWITCH = choice(("on", "off"), str.lower)

@@ -53,6 +53,7 @@ def test_every_setting_is_read_by_a_test() -> None:
     own = {each.name for each in fields(AsyncJobsConfig)} - {"use_cases", "origin", "failpoints"}
 
     assert own - {field for _, _, field, _ in VARIABLES} == {
+        "api_tokens",
         "per_tenant_quotas",
         "sqs_endpoint_url",
     }

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from async_jobs.access import ApiToken
 from async_jobs.api.auth import gate_for
 from async_jobs.api.route import route_class
 from async_jobs.api.router import MAX_REQUEST_BYTES, JobServiceFactory, create_jobs_router
@@ -31,6 +32,7 @@ def build_app(
     require_auth_token: bool,
     expected_auth_token: str | Sequence[str] | None,
     max_payload_bytes: int,
+    tokens: Sequence[ApiToken] = (),
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """The application; raises ConfigError if a token is required and none is expected."""
@@ -38,13 +40,14 @@ def build_app(
         job_service_factory,
         require_auth_token,
         expected_auth_token,
+        tokens=tokens,
         # A payload of escapes is written with up to six bytes for a character.
         max_request_bytes=max(MAX_REQUEST_BYTES, 4 * max_payload_bytes),
     )
     app = FastAPI(title=_TITLE, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(jobs)
     app.add_api_route("/healthz", health, methods=["GET"], include_in_schema=False)
-    gate = gate_for(expected_auth_token) if require_auth_token else None
+    gate = gate_for(expected_auth_token, tokens) if require_auth_token else None
     pages = APIRouter(route_class=route_class(gate, 0))
     pages.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
     app.include_router(pages)

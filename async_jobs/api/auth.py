@@ -1,55 +1,89 @@
-"""Who may speak to the API: whoever shows the bearer token.
+"""Who may speak to the API: whoever shows a bearer token that it knows.
 
 A `Gate` holds digests of the tokens and compares digests in constant time, so
-that an answer's timing tells nothing about the token, however strange the
-header is. Several tokens may be valid at once, for rotation without an outage.
-It decides and nothing else: the answer 401 is made in `problems`.
+that an answer's timing tells nothing about a token, however strange the header
+is. Several tokens may be valid at once, for rotation without an outage. It says
+whose token was shown and nothing else: the answers 401 and 403 are made in
+`problems`, and `route` leaves the identity with the request, where `identity_of`
+finds it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
+from fastapi import Depends, Request
+
+from async_jobs.access import ApiToken, Identity, digest_of
 from async_jobs.errors import ConfigError
 
 _LONGEST_HEADER_BYTES = 8_192
+_PLACE = "async_jobs.identity"
 _REMEDY = (
-    "set ASYNC_JOBS_ENQUEUE_AUTH_TOKEN and pass config.enqueue_auth_token, or pass "
-    "require_auth_token=False where only callers you trust can reach the API"
+    "set ASYNC_JOBS_ENQUEUE_AUTH_TOKEN and pass config.enqueue_auth_token, set "
+    "ASYNC_JOBS_API_TOKENS and pass tokens=config.api_tokens, or pass require_auth_token=False "
+    "where only callers you trust can reach the API"
 )
+
+ANYBODY = Identity(name="anybody")
+"""Every caller, where no token is asked for."""
+OWNER = Identity(name="api-token")
+"""Whoever shows the one token of ASYNC_JOBS_ENQUEUE_AUTH_TOKEN: it is good for everything."""
 
 
 class Gate:
-    """Admits requests whose one Authorization header holds one of the tokens."""
+    """Knows whose token the one Authorization header of a request holds."""
 
-    def __init__(self, tokens: Iterable[str]) -> None:
-        self._digests = [_digest(token.encode()) for token in tokens]
+    def __init__(self, tokens: Sequence[ApiToken]) -> None:
+        self._tokens = tuple(tokens)
 
-    def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether the raw *headers* show a token; takes equally long for every wrong one."""
+    def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Identity | None:
+        """Who shows a token in the raw *headers*; takes equally long for every wrong one."""
         given = [value for name, value in headers if name.lower() == b"authorization"]
         usable = len(given) == 1 and len(given[0]) <= _LONGEST_HEADER_BYTES
         scheme, _, shown = (given[0] if usable else b"").strip().partition(b" ")
-        digest = _digest(shown.strip())
-        equal = [hmac.compare_digest(digest, expected) for expected in self._digests]
-        return scheme.lower() == b"bearer" and any(equal)
+        digest = digest_of(shown.strip())
+        equal = [hmac.compare_digest(digest, token.digest) for token in self._tokens]
+        if scheme.lower() != b"bearer" or not any(equal):
+            return None
+        return self._tokens[equal.index(True)].identity
 
 
-def gate_for(expected: str | Sequence[str] | None) -> Gate:
-    """A gate for the one token, or for several during a rotation.
+def gate_for(expected: str | Sequence[str] | None, tokens: Sequence[ApiToken] = ()) -> Gate:
+    """A gate for the one token or for several during a rotation, and for *tokens* beside them.
 
     Raises ConfigError if there is none or one is blank: a gate that is open by
     mistake must not come to life.
     """
-    if expected is None:
-        raise ConfigError([f"expected_auth_token: is not set, so nobody could call; {_REMEDY}"])
-    tokens = [expected] if isinstance(expected, str) else list(expected)
-    if not tokens or not all(isinstance(token, str) and token.strip() for token in tokens):
+    texts = [expected] if isinstance(expected, str) else list(expected or ())
+    if not all(isinstance(text, str) and text.strip() for text in texts):
         raise ConfigError([f"expected_auth_token: is blank; {_REMEDY}"])
-    return Gate(token.strip() for token in tokens)
+    if not texts and (expected is not None or not tokens):
+        raise ConfigError([f"expected_auth_token: is not set, so nobody could call; {_REMEDY}"])
+    if not all(isinstance(token, ApiToken) for token in tokens):
+        raise ConfigError(["tokens: needs ApiToken objects; make them with ApiToken.for_text"])
+    owner = [ApiToken(identity=OWNER, digest=digest_of(text.strip().encode())) for text in texts]
+    known = [*tokens, *owner]
+    if len({token.digest for token in known}) < len(set(texts)) + len(tokens):
+        raise ConfigError(["tokens: one token stands for two callers; give each its own"])
+    return Gate(known)
 
 
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()
+def identify(gate: Gate | None, request: Request) -> Identity | None:
+    """Who makes *request*, None if nobody known; leaves it for `identity_of`."""
+    identity = ANYBODY if gate is None else gate.identify(request.headers.raw)
+    if identity is not None:
+        request.scope[_PLACE] = identity
+    return identity
+
+
+def identity_of(request: Request) -> Identity:
+    """Who makes *request*, whom the route has let in; KeyError on a route that asks nobody."""
+    identity: Identity = request.scope[_PLACE]
+    return identity
+
+
+Caller = Annotated[Identity, Depends(identity_of)]
+"""The parameter of an endpoint that wants to know who calls."""

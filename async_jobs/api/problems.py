@@ -20,6 +20,7 @@ from uuid import UUID
 from fastapi import HTTPException, Response
 from fastapi.exceptions import RequestValidationError
 
+from async_jobs.access import Scope
 from async_jobs.errors import (
     AsyncJobsError,
     DeadlineInfeasible,
@@ -133,6 +134,20 @@ def unauthorized() -> Response:
         ["header", "authorization"], "unauthorized", "needs Authorization: Bearer and the token"
     )
     return problem(401, [shown], headers={"WWW-Authenticate": "Bearer"})
+
+
+def forbidden(scope: Scope) -> Response:
+    """The answer to a caller whose token is good, but not for this endpoint."""
+    lacking = fault(
+        ["header", "authorization"], "insufficient_scope", f"needs a token with the scope {scope}"
+    )
+    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+    return problem(403, [lacking], headers={"WWW-Authenticate": challenge})
+
+
+def other_tenant(loc: Loc) -> Refusal:
+    """The refusal of a tenant other than the token's own, whether there is such a one or not."""
+    return Refusal(403, loc, "other_tenant", "is not the tenant that this token is bound to")
 
 
 def problem(

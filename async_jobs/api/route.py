@@ -1,9 +1,9 @@
-"""How every request to our endpoints is received: token first, then size, then JSON.
+"""How every request to our endpoints is received: token first, then scope, size and JSON.
 
 The router lives in other people's applications, so nothing here is installed on
 the application: `JobsRoute` wraps only the endpoints it is the route class of.
 
-    token    before a single byte of the content is read
+    token    before a single byte of the content is read, and so is its scope
     size     reading stops at the limit, whatever Content-Length says; few large requests are
              read at a time, so that fifty of them cannot fill the memory; none for ever
     JSON     strict: UTF-8 (a byte order mark is skipped), every name once in its object
@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from async_jobs.api.auth import Gate
-from async_jobs.api.problems import Refusal, answer_for, unauthorized
+from async_jobs.access import Scope
+from async_jobs.api.auth import Gate, identify
+from async_jobs.api.problems import Refusal, answer_for, forbidden, unauthorized
 
 READ_TIMEOUT_SECONDS = 30.0
 SMALL_BYTES = 65_536
@@ -89,6 +90,7 @@ class JobsRoute(APIRoute):
     """A route whose refusals are problems. Use `route_class` to make one for a router."""
 
     gate: ClassVar[Gate | None] = None
+    scope: ClassVar[Scope | None] = None
     most_bytes: ClassVar[int] = 0
     large_reads: ClassVar[asyncio.Semaphore]
 
@@ -96,8 +98,11 @@ class JobsRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
-            if self.gate is not None and not self.gate.admits(request.headers.raw):
+            identity = identify(self.gate, request)
+            if identity is None:
                 return unauthorized()
+            if self.scope is not None and not identity.may(self.scope):
+                return forbidden(self.scope)
             bounded = JobsRequest(request.scope, request.receive)
             bounded.most_bytes = self.most_bytes
             bounded.large_reads = self.large_reads
@@ -111,10 +116,14 @@ class JobsRoute(APIRoute):
         return answer
 
 
-def route_class(gate: Gate | None, most_bytes: int) -> type[JobsRoute]:
-    """The route class of one router: FastAPI makes its instances, so settings are on the class."""
+def route_class(gate: Gate | None, most_bytes: int, scope: Scope | None = None) -> type[JobsRoute]:
+    """The route class of one router: FastAPI makes its instances, so settings are on the class.
+
+    Without a *scope* every token that *gate* knows is good enough.
+    """
     settings = {
         "gate": gate,
+        "scope": scope,
         "most_bytes": most_bytes,
         "large_reads": asyncio.Semaphore(LARGE_READS),
     }

@@ -22,8 +22,9 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
-from async_jobs.api.auth import Gate, gate_for
-from async_jobs.api.problems import Refusal
+from async_jobs.access import ApiToken, Identity, Scope
+from async_jobs.api.auth import Caller, Gate, gate_for
+from async_jobs.api.problems import Refusal, other_tenant
 from async_jobs.api.route import route_class
 from async_jobs.core.acceptance import NAME_PATTERN
 from async_jobs.models import Enqueued, Job, JobStatus
@@ -47,6 +48,7 @@ _BATCH_FACTOR = 4
 _FILTERS = ("tenant_id", "use_case", "status", "limit", "cursor")
 _REFUSALS = {
     401: "The token is missing or wrong.",
+    403: "The token lacks the endpoint's scope, or is bound to another tenant.",
     404: "There is no such job.",
     408: "The content did not arrive in time.",
     409: "What is stored does not allow it, or the job would be late and was not to be stored.",
@@ -66,6 +68,7 @@ def create_jobs_router(
     require_auth_token: bool = True,
     expected_auth_token: str | Sequence[str] | None = None,
     *,
+    tokens: Sequence[ApiToken] = (),
     prefix: str = "/jobs",
     tags: Sequence[str | Enum] = ("jobs",),
     dependencies: Sequence[Dependency] = (),
@@ -73,20 +76,23 @@ def create_jobs_router(
 ) -> APIRouter:
     """The router with every endpoint of the job service.
 
-    *job_service_factory* is called for each request; it may be async. With two tokens in
-    *expected_auth_token* both are valid: add the new one, change the callers, drop the old one.
+    *job_service_factory* is called for each request; it may be async. Whoever shows
+    *expected_auth_token* may do everything. With two of them both are valid: add the new one,
+    change the callers, drop the old one. *tokens* are good for what their scopes say, and for
+    their tenant's jobs only if they have one: pass `config.api_tokens`.
     *dependencies* run after the token was checked. *max_request_bytes* bounds what is read of
     one request, four times as much for enqueue-many; raise it together with
     ASYNC_JOBS_MAX_PAYLOAD_BYTES.
 
     Raises ConfigError if a token is required and none, or a blank one, is expected.
     """
-    gate = gate_for(expected_auth_token) if require_auth_token else None
+    gate = gate_for(expected_auth_token, tokens) if require_auth_token else None
     shown = [] if gate is None else [Security(HTTPBearer(auto_error=False))]
     router = APIRouter(prefix=prefix, tags=list(tags), dependencies=[*shown, *dependencies])
     endpoints = _Endpoints(job_service_factory)
     _add_enqueue(router, endpoints, gate, max_request_bytes)
-    _add_others(router, endpoints, route_class(gate, max_request_bytes))
+    _add_reading(router, endpoints, route_class(gate, max_request_bytes, Scope.READ))
+    _add_operating(router, endpoints, route_class(gate, max_request_bytes, Scope.OPERATE))
     return router
 
 
@@ -107,11 +113,11 @@ def _add_enqueue(
                 200: {"model": shape, "description": "Unfinished jobs with these keys exist."},
                 **_refusals(408, 409, 413, 415, 429),
             },
-            route_class_override=route_class(gate, factor * most_bytes),
+            route_class_override=route_class(gate, factor * most_bytes, Scope.ENQUEUE),
         )
 
 
-def _add_others(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]) -> None:
+def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]) -> None:
     for path in ("/", "") if router.prefix else ("/",):
         router.add_api_route(
             path,
@@ -131,17 +137,27 @@ def _add_others(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute])
         responses=_refusals(),
         route_class_override=route,
     )
-    for path, endpoint, method, statuses in (
-        ("/{job_id}", endpoints.get_job, "GET", (404,)),
-        ("/{job_id}/cancel", endpoints.cancel, "POST", (404, 409)),
-        ("/{job_id}/requeue", endpoints.requeue, "POST", (404, 409)),
+    router.add_api_route(
+        "/{job_id}",
+        endpoints.get_job,
+        methods=["GET"],
+        response_model=JobView,
+        responses=_refusals(404),
+        route_class_override=route,
+    )
+
+
+def _add_operating(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]) -> None:
+    for path, endpoint in (
+        ("/{job_id}/cancel", endpoints.cancel),
+        ("/{job_id}/requeue", endpoints.requeue),
     ):
         router.add_api_route(
             path,
             endpoint,
-            methods=[method],
+            methods=["POST"],
             response_model=JobView,
-            responses=_refusals(*statuses),
+            responses=_refusals(404, 409),
             route_class_override=route,
         )
 
@@ -152,14 +168,17 @@ class _Endpoints:
     def __init__(self, job_service_factory: JobServiceFactory) -> None:
         self._factory = job_service_factory
 
-    async def enqueue(self, job: EnqueueRequest) -> Response:
+    async def enqueue(self, job: EnqueueRequest, caller: Caller) -> Response:
         """Enqueue one job: 201, or 200 if an unfinished job has its dedupe_key already."""
+        _check_tenant(caller, job.tenant_id, "body", "tenant_id")
         service = await self._service()
         enqueued = await service.enqueue(job.to_new_job())
         return _json(_response(enqueued), 200 if enqueued.deduplicated else 201)
 
-    async def enqueue_many(self, batch: EnqueueManyRequest) -> Response:
+    async def enqueue_many(self, batch: EnqueueManyRequest, caller: Caller) -> Response:
         """Enqueue up to 1,000 jobs, all or none: 201, or 200 if none of them is new."""
+        for index, job in enumerate(batch.jobs):
+            _check_tenant(caller, job.tenant_id, "body", "jobs", index, "tenant_id")
         service = await self._service()
         stored = await service.enqueue_many([job.to_new_job() for job in batch.jobs])
         answer = EnqueueManyResponse(jobs=[_response(enqueued) for enqueued in stored])
@@ -167,6 +186,7 @@ class _Endpoints:
 
     async def list_jobs(
         self,
+        caller: Caller,
         tenant_id: Name = None,
         use_case: Name = None,
         status: JobStatus | None = None,
@@ -174,7 +194,9 @@ class _Endpoints:
         cursor: JobId | None = None,
     ) -> Response:
         """List jobs, newest first; `next_cursor` of one page is the `cursor` of the next."""
+        _check_tenant(caller, tenant_id, "query", "tenant_id")
         service = await self._service()
+        tenant_id = tenant_id or caller.tenant_id
         page = await service.list(
             tenant_id=tenant_id, use_case=use_case, status=status, limit=limit, cursor=cursor
         )
@@ -182,31 +204,47 @@ class _Endpoints:
 
     async def slo(
         self,
+        caller: Caller,
         use_case: Name = None,
         tenant_id: Name = None,
         tenants: bool = False,
         window: str = "1h",
     ) -> Response:
-        """How promises are kept: error budget, slack, late jobs, slots needed, by use case."""
+        """How promises are kept: error budget, slack, late jobs, slots needed, by use case.
+
+        It tells of the slots that all tenants share: a token bound to one tenant is refused.
+        """
+        if caller.tenant_id is not None:
+            text = "needs a token that is bound to no tenant"
+            raise Refusal(403, ["header", "authorization"], "bound_token", text)
         service = await self._service()
         found = await service.slo(use_case, tenant_id=tenant_id, tenants=tenants, window=window)
         return _json(SloView.model_validate({"use_cases": found}))
 
-    async def get_job(self, job_id: JobId) -> Response:
+    async def get_job(self, job_id: JobId, caller: Caller) -> Response:
         """Get one job, whole."""
-        return _job(await (await self._service()).get(job_id))
+        service = await self._service()
+        return _job(await service.get(job_id, tenant_id=caller.tenant_id))
 
-    async def cancel(self, job_id: JobId) -> Response:
+    async def cancel(self, job_id: JobId, caller: Caller) -> Response:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat."""
-        return _job(await (await self._service()).cancel(job_id))
+        service = await self._service()
+        return _job(await service.cancel(job_id, tenant_id=caller.tenant_id, actor=caller.name))
 
-    async def requeue(self, job_id: JobId) -> Response:
+    async def requeue(self, job_id: JobId, caller: Caller) -> Response:
         """Put a finished job back, due now, with three fresh attempts."""
-        return _job(await (await self._service()).requeue(job_id))
+        service = await self._service()
+        return _job(await service.requeue(job_id, tenant_id=caller.tenant_id, actor=caller.name))
 
     async def _service(self) -> JobService:
         made = self._factory()
         return await made if inspect.isawaitable(made) else made
+
+
+def _check_tenant(caller: Identity, asked: str | None, *loc: str | int) -> None:
+    """Raise Refusal if *asked* is another tenant than the caller's own."""
+    if caller.tenant_id is not None and asked not in (None, caller.tenant_id):
+        raise other_tenant(loc)
 
 
 def refuse_doubtful_filters(request: Request) -> None:
@@ -225,7 +263,7 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems an endpoint may answer, for the OpenAPI document."""
     return {
         status: {"model": ProblemView, "description": _REFUSALS[status]}
-        for status in sorted({401, 422, 503, *statuses})
+        for status in sorted({401, 403, 422, 503, *statuses})
     }
 
 

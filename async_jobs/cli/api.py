@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def create_app(config: AsyncJobsConfig | None = None) -> FastAPI:
     """The whole application; its lifespan opens the pool and checks the schema.
 
-    Raises ConfigError without ASYNC_JOBS_ENQUEUE_AUTH_TOKEN.
+    Raises ConfigError without ASYNC_JOBS_ENQUEUE_AUTH_TOKEN and ASYNC_JOBS_API_TOKENS.
     """
     from async_jobs.assembly import process_name
     from async_jobs.cli.process import opened
@@ -53,6 +53,7 @@ def create_app(config: AsyncJobsConfig | None = None) -> FastAPI:
         lambda: services[0],
         require_auth_token=True,
         expected_auth_token=settings.enqueue_auth_token,
+        tokens=settings.api_tokens,
         max_payload_bytes=settings.max_payload_bytes,
         lifespan=lifespan,
     )
@@ -69,7 +70,7 @@ def api(
     ] = False,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
-    """Serve the HTTP API. The token is ASYNC_JOBS_ENQUEUE_AUTH_TOKEN."""
+    """Serve the HTTP API. Tokens: ASYNC_JOBS_ENQUEUE_AUTH_TOKEN or ASYNC_JOBS_API_TOKENS."""
     from async_jobs.cli.process import run_process
 
     run_process(lambda: _run(host, port, init_db, no_auth, log_level))
@@ -82,7 +83,7 @@ async def _run(host: str, port: int, init_db: bool, no_auth: bool, log_level: st
     from async_jobs.telemetry.events import ProcessStarted, ProcessStopped
 
     config, bus = read_config(log_level)
-    check_access(config.enqueue_auth_token, host=host, no_auth=no_auth)
+    check_access(config, host=host, no_auth=no_auth)
     build_app, serve = _web_stack()
     name = process_name("async-jobs-api")
     async with opened(config, name=name, init_db=init_db, connections=config.db_pool_max_size) as (
@@ -94,6 +95,7 @@ async def _run(host: str, port: int, init_db: bool, no_auth: bool, log_level: st
             lambda: service,
             require_auth_token=not no_auth,
             expected_auth_token=config.enqueue_auth_token,
+            tokens=config.api_tokens,
             max_payload_bytes=config.max_payload_bytes,
         )
         with listening_on(host, port) as listener:
@@ -105,7 +107,7 @@ async def _run(host: str, port: int, init_db: bool, no_auth: bool, log_level: st
                 bus.emit(ProcessStopped(role="api", name=name))
 
 
-def check_access(token: str | None, *, host: str, no_auth: bool) -> None:
+def check_access(config: AsyncJobsConfig, *, host: str, no_auth: bool) -> None:
     """Raise ConfigError unless there is a token, or none is needed on this machine's own host."""
     from async_jobs.config import is_loopback
     from async_jobs.errors import ConfigError
@@ -117,11 +119,13 @@ def check_access(token: str | None, *, host: str, no_auth: bool) -> None:
                 "and set ASYNC_JOBS_ENQUEUE_AUTH_TOKEN, or listen on --host 127.0.0.1"
             ]
         )
-    if not no_auth and not (token or "").strip():
+    token = config.enqueue_auth_token
+    if not no_auth and not (token or "").strip() and (token is not None or not config.api_tokens):
         raise ConfigError(
             [
                 "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN: is not set; set it to a long random text that "
-                "callers will send, or try the API on this machine with --no-auth"
+                "callers will send, set ASYNC_JOBS_API_TOKENS, or try the API on this machine "
+                "with --no-auth"
             ]
         )
 

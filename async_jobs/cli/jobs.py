@@ -8,6 +8,7 @@ cannot be reached. 2: the command line or the configuration cannot be used.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from getpass import getuser
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -27,7 +28,7 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     """Cancel a pending job at once; ask a running one to end at its next heartbeat."""
     from async_jobs.cli.process import run_process
 
-    run_process(lambda: _run(lambda service: service.cancel(job_id), as_json))
+    run_process(lambda: _run(lambda service: service.cancel(job_id, actor=operator()), as_json))
 
 
 def requeue(
@@ -41,8 +42,19 @@ def requeue(
     from async_jobs.cli.process import run_process
 
     run_process(
-        lambda: _run(lambda service: service.requeue(job_id, more_attempts=attempts), as_json)
+        lambda: _run(
+            lambda service: service.requeue(job_id, more_attempts=attempts, actor=operator()),
+            as_json,
+        )
     )
+
+
+def operator() -> str:
+    """Who calls, for the log: the name of this machine's user, if it has one."""
+    try:
+        return f"cli:{getuser()}"
+    except (KeyError, OSError):
+        return "cli"
 
 
 async def _run(move: Move, as_json: bool) -> None:

@@ -143,9 +143,10 @@ class JobStore:
         """What ran to its end, as it arrived, page by page; see `store/trace.py`."""
         return finished_pages(self._door, use_case, since=since, page=page)
 
-    async def get(self, job_id: UUID) -> Job | None:
-        """One job, whole."""
-        found = await self._door.rows(query("get_job"), {"id": job_id}, class_row(Job))
+    async def get(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None:
+        """One job, whole; with *tenant_id* none of another tenant."""
+        params = {"id": job_id, "tenant_id": tenant_id}
+        found = await self._door.rows(query("get_job"), params, class_row(Job))
         return found[0] if found else None
 
     async def find(
@@ -168,11 +169,13 @@ class JobStore:
         found = await self._door.rows(query("list_jobs"), params, class_row(Job), prepare=False)
         return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
-    async def cancel(self, job_id: UUID) -> Job | None:
+    async def cancel(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None:
         """Cancel a pending job at once, ask a running one to end; None if it has finished."""
-        return await self._one_job("cancel_job", id=job_id)
+        return await self._one_job("cancel_job", id=job_id, tenant_id=tenant_id)
 
-    async def requeue(self, job_id: UUID, *, more_attempts: int) -> Job | None:
+    async def requeue(
+        self, job_id: UUID, *, more_attempts: int, tenant_id: str | None = None
+    ) -> Job | None:
         """Put a finished job back with fresh attempts; None if it is not finished.
 
         Raises MoveRefused if an unfinished job holds its dedupe_key, InvalidJob if
@@ -181,7 +184,9 @@ class JobStore:
         if not 1 <= more_attempts <= MAX_ATTEMPTS:
             raise InvalidJob("more_attempts", "out_of_range", f"must be from 1 to {MAX_ATTEMPTS}")
         try:
-            return await self._one_job("requeue_job", id=job_id, more_attempts=more_attempts)
+            return await self._one_job(
+                "requeue_job", id=job_id, tenant_id=tenant_id, more_attempts=more_attempts
+            )
         except UniqueViolation as error:
             raise MoveRefused(
                 job_id, "requeue", "finished", "An unfinished job holds its dedupe_key."

@@ -156,7 +156,9 @@ FROM unnest(%(tenant_ids)s::text[]) AS tenant (tenant_id);
 SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(topics)s::text[]) AS hint (topic);
 
 -- name: get_job
-SELECT * FROM jobs WHERE id = %(id)s;
+-- With a tenant, another one's job is looked up and not found exactly like none.
+SELECT * FROM jobs
+WHERE id = %(id)s AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text);
 
 -- name: list_jobs
 -- Planned anew for each call (never prepared), so that absent filters cost nothing.
@@ -391,6 +393,7 @@ SET status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END,
         cancel_requested_at, %(now)s::timestamptz, clock_timestamp()),
     updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
 WHERE id = %(id)s AND status IN ('pending', 'running')
+    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
 RETURNING *;
 
 -- name: requeue_job
@@ -411,6 +414,7 @@ SET status = 'pending',
     updated_at = clock.now
 FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
 WHERE id = %(id)s AND finished_at IS NOT NULL
+    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
 RETURNING jobs.*;
 
 -- name: prune_finished

@@ -135,6 +135,14 @@ class JobRequeued(JobEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorActed(JobEvent):
+    """Somebody's cancel or requeue took effect: who it was, for the audit."""
+
+    move: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsLeased(Event):
     """One dispatch: `sent` jobs went on their way, `failed` came back at once."""
 

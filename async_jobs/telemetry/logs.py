@@ -45,6 +45,7 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
     ev.JobRescued: (_WARNING, "lost by worker {worker}, whose lease ran out (dead: {dead})"),
     ev.LeaseUnused: (_INFO, "not started by any worker before its lease ran out, leased again"),
     ev.JobRequeued: (_INFO, "requeued"),
+    ev.OperatorActed: (_INFO, "{move} asked for by {actor}"),
     ev.JobsLeased: (
         _DEBUG,
         "leased in {use_case}: {sent} sent, {failed} not accepted, {in_flight} of {capacity} held",

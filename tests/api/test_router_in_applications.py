@@ -124,9 +124,16 @@ def test_the_openapi_document_tells_what_the_endpoints_do() -> None:
         "/jobs/{job_id}/requeue",
     ]
     assert " ".join(sorted(paths["/jobs/enqueue"]["post"]["responses"])) == (
-        "200 201 401 408 409 413 415 422 429 503"
+        "200 201 401 403 408 409 413 415 422 429 503"
     )
-    assert set(paths["/jobs/{job_id}"]["get"]["responses"]) == {"200", "401", "404", "422", "503"}
+    assert set(paths["/jobs/{job_id}"]["get"]["responses"]) == {
+        "200",
+        "401",
+        "403",
+        "404",
+        "422",
+        "503",
+    }
 
 
 def test_the_openapi_document_knows_our_problems_and_not_the_framework_s() -> None:

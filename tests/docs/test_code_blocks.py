@@ -96,3 +96,10 @@ def test_a_documented_problem_has_the_shape_of_problems(block: Block) -> None:
     problem = ProblemView.model_validate_json(block.text)
 
     assert json.loads(block.text) == problem.model_dump(exclude_none=True)
+
+
+@pytest.mark.parametrize("block", blocks("json", "tokens"), ids=_place)
+def test_documented_tokens_can_be_configured(block: Block) -> None:
+    env = {"ASYNC_JOBS_DB_DSN": PLACEHOLDER_DSN, "ASYNC_JOBS_API_TOKENS": block.text}
+
+    assert AsyncJobsConfig.from_env(env).api_tokens
