@@ -6,6 +6,7 @@ python -m bench report FILE...        the table of earlier runs' JSON lines
 python -m bench replay [NAME...]      the real scheduler on a virtual clock beside the simulation
 python -m bench backlog [--jobs N]    buffers of each move beside a backlog of ten million jobs
 python -m bench growth [CASE...]      drain rates as backlog, history and tenants grow
+python -m bench hosts                 several machines, as network namespaces; needs root
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rich.console import Console
 
 from async_jobs.simulation.arrivals import from_trace
 from async_jobs.simulation.workloads import workload
-from bench import backlog, growth, replay
+from bench import backlog, growth, hosts, replay
 from bench.chart import pictures
 from bench.contestants import ROOT, Contestant, known
 from bench.machine import facts
@@ -53,6 +54,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     grown.add_argument("cases", nargs="*", metavar="CASE", help="only these, and their bases")
     grown.add_argument("--rounds", type=int, default=3)
     grown.add_argument("--large", action="store_true", help="ten million waiting jobs, too")
+    commands.add_parser("hosts", help="several machines, as network namespaces (root)")
     again = commands.add_parser("replay", help="workloads on a virtual clock")
     again.add_argument("workloads", nargs="*", default=replay.WORKLOADS, metavar="WORKLOAD")
     again.add_argument("--seed", type=int, default=1)
@@ -94,6 +96,8 @@ def main(given: Sequence[str]) -> int:
             return 0
         case "growth":
             return growth.run(arguments.cases, rounds=arguments.rounds, large=arguments.large)
+        case "hosts":
+            return hosts.run(Console())
         case "report":
             return _report(arguments.files, arguments.page)
         case _:

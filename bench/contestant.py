@@ -170,6 +170,10 @@ def main(arguments: list[str]) -> None:
             _timed(paced(float(rate), float(seconds), int(base)), jobs)
         case ["worker"]:
             worker()
+        case ["scheduler" | "work" as one]:
+            module = f"async_jobs.cli.{one.replace('work', 'worker')}"
+            command = [sys.executable, "-m", module]
+            os.execve(sys.executable, command, environment())  # noqa: S606 - our own module
         case _:
             sys.exit(__doc__)
 

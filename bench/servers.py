@@ -87,10 +87,13 @@ def running() -> Iterator[Servers]:
 
 
 @contextmanager
-def sqs_server() -> Iterator[tuple[str, int]]:
-    """An SQS server as a process of its own: its URL and process id."""
+def sqs_server(host: str = "127.0.0.1", *queues: str) -> Iterator[tuple[str, int]]:
+    """An SQS server with these *queues* as a process of its own: its URL and process id."""
+    command = [sys.executable, "-m", "async_jobs.embedded.sqs", "--faults", "--host", host]
+    for queue in queues:
+        command += ["--queue", queue]
     with subprocess.Popen(
-        [sys.executable, "-m", "async_jobs.embedded.sqs", "--faults"],
+        command,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
