@@ -35,7 +35,6 @@ from async_jobs.settings import is_loopback as is_loopback  # for those who may 
 
 ALWAYS_PRESENT = ("notifications", "message_labeling")
 TEN_YEARS_SECONDS = 315_576_000.0
-MASK = "(hidden)"
 _DSN_MEANING = "PostgreSQL connection string"
 
 __all__ = ["AsyncJobsConfig", "ConfigWarning", "TenantQuota", "UseCaseConfig", "canonical_name"]
@@ -189,6 +188,19 @@ class AsyncJobsConfig:
         settings.SWITCH,
         "Prepared statements, on or off; off behind PgBouncer in transaction mode",
     )
+    health_port: int | None = setting(
+        None, whole(0, 65_535), "Port for /healthz and /readyz; 0 takes a free one", unset="none"
+    )
+    health_host: str = setting(
+        "127.0.0.1",
+        settings.HOST,
+        "Address of the health port; health checks of ECS ask from inside",
+    )
+    give_up_seconds: float = setting(
+        600.0,
+        seconds(0, 86_400),
+        "Seconds after which a scheduler or worker that cannot work exits; 0 for never",
+    )
     log_level: str = setting("INFO", settings.LEVEL, "Least level that is logged")
     log_format: str = setting("text", settings.FORMAT, "Log lines as text or json")
     sqs_endpoint_url: str | None = setting(
@@ -294,19 +306,8 @@ class AsyncJobsConfig:
         return (own[0], *of_use_cases, *own[1:])
 
     def _line(self, spec: Spec, owner: object, use_case: str) -> Setting:
-        value = getattr(owner, spec.field)
-        names = [name.format(use_case.upper()) for name in spec.variables]
-        set_by = [name for name in names if name in self.origin and self.origin[name] == value]
         default = _heartbeat(None, self) if spec.field in _DERIVED else spec.default
-        return Setting(
-            name=names[0],
-            required=spec.required,
-            default=spec.default_text,
-            meaning=spec.meaning.format(use_case.replace("_", " ")),
-            value=MASK if spec.secret and value else settings.shown(value),
-            source=set_by[0] if set_by else "default" if value == default else "argument",
-            secret=spec.secret,
-        )
+        return spec.line(getattr(owner, spec.field), default, use_case, self.origin)
 
 
 _DERIVED = ("heartbeat_interval_seconds",)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MASK = "(hidden)"
 UNREADABLE = object()  # fits no setting, so it is reported where values are checked
 
 
@@ -69,6 +70,22 @@ class Spec:
             return self.kind.read(text)
         except (ValueError, RecursionError):
             return UNREADABLE if text.strip() else ""
+
+    def line(
+        self, value: object, default: object, use_case: str, origin: Mapping[str, object]
+    ) -> Setting:
+        """This setting as it is now; *origin* holds what variables have set."""
+        names = [name.format(use_case.upper()) for name in self.variables]
+        set_by = [name for name in names if name in origin and origin[name] == value]
+        return Setting(
+            name=names[0],
+            required=self.required,
+            default=self.default_text,
+            meaning=self.meaning.format(use_case.replace("_", " ")),
+            value=MASK if self.secret and value else shown(value),
+            source=set_by[0] if set_by else "default" if value == default else "argument",
+            secret=self.secret,
+        )
 
     def problem(self, value: object, variable: str) -> str | None:
         """What is wrong with *value* and what to set instead, or None when it can be used."""
@@ -329,6 +346,7 @@ FAILPOINTS = Kind(
     _is_text,
 )
 TEXT = Kind("a URL", str.strip, _is_text)
+HOST = Kind("an address or host name, such as 127.0.0.1 or 0.0.0.0", str.strip, _is_text)
 MODULE = Kind("a dotted module name, such as myapp.job_handlers", str.strip, _is_module_name)
 QUEUE_URL = Kind(
     "the whole URL of the queue, such as "

@@ -38,6 +38,9 @@ VARIABLES = [
     ("MAX_PAYLOAD_BYTES", "1024", "max_payload_bytes", 1024),
     ("DB_POOL_MAX_SIZE", "4", "db_pool_max_size", 4),
     ("DB_PREPARED_STATEMENTS", "OFF", "db_prepared_statements", "off"),
+    ("HEALTH_PORT", "8080", "health_port", 8080),
+    ("HEALTH_HOST", "0.0.0.0", "health_host", "0.0.0.0"),  # noqa: S104
+    ("GIVE_UP_SECONDS", "1.5", "give_up_seconds", 1.5),
     ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
     ("LOG_FORMAT", "JSON", "log_format", "json"),
     ("TESTING", "On", "testing", "on"),

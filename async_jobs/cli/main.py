@@ -24,6 +24,7 @@ COMMANDS = {
     "migrate": "Create or update the database's schema.",
     "simulate": "Try a policy, a capacity or quotas before you deploy them.",
     "slo": "Show how promises are kept.",
+    "health": "Ask a process on this machine whether it is well.",
     "cancel": "Cancel a job.",
     "requeue": "Put a finished job back.",
     "config": "Print the effective settings and where each comes from.",

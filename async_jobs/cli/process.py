@@ -1,9 +1,12 @@
 """What the scheduler's and the worker's process have in common: start, listen, stop, exit.
 
-start   open the pool (30 s at most), create or check the schema
-run     the service, and beside it a listener for hints that may die without harm
-stop    the first SIGTERM or SIGINT asks politely, the next one hurries
-exit    0 after a stop, 1 when it could not start, 2 for a configuration that cannot be used
+start   open the pool (30 s at most), create or check the schema; a signal ends it here at once
+run     the service, and beside it a listener for hints that may die without harm, and a thread
+        that watches over it all
+stop    the first SIGTERM or SIGINT asks politely, the next one hurries; when the time is over
+        the process leaves, whatever hangs
+exit    0 after a stop, 1 when it could not start, 2 for a configuration that cannot be used,
+        3 when it could not work for too long
 """
 
 from __future__ import annotations
@@ -12,30 +15,41 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from async_jobs import failpoints
 from async_jobs.assembly import SqsClients, create_pool
 from async_jobs.config import AsyncJobsConfig
 from async_jobs.errors import AsyncJobsError, ConfigError, StoreUnavailable
+from async_jobs.runtime.health import Health
 from async_jobs.runtime.loop import Loop
+from async_jobs.runtime.signals import leave_on_term, on_stop
+from async_jobs.runtime.watch import Watch, watching
 from async_jobs.store.hints import HintListener
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.bus import Bus
+from async_jobs.telemetry.events import HealthServed
 from async_jobs.telemetry.logs import configure, log_event
 
 START_TIMEOUT_SECONDS = 30.0
 RECONNECT_SECONDS = 4.0
 """For so long the pool tries by itself; after that, whoever needs a connection starts it anew."""
 LAST_WAIT_SECONDS = 0.2
+STOP_SECONDS = 8.0
+"""How long the end may take beyond the grace, where everything that is waited for hangs."""
 HANDLER_THREADS = "async-jobs-handler"
+
+Options = Mapping[str, tuple[str, Any]]
+_NO_OPTIONS: Options = MappingProxyType({})
 
 
 def run_process(main: Callable[[], Awaitable[None]]) -> None:
@@ -106,11 +120,19 @@ def threads_for_handlers(concurrency: int) -> Iterator[None]:
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def read_config(log_level: str | None) -> tuple[AsyncJobsConfig, Bus]:
-    """The configuration from the environment, with logging set up; raises ConfigError."""
+def read_config(
+    log_level: str | None, options: Options = _NO_OPTIONS
+) -> tuple[AsyncJobsConfig, Bus]:
+    """The configuration from the environment, with logging set up; raises ConfigError.
+
+    What *options* say goes before: each names a setting, and its value or None.
+    """
     config = AsyncJobsConfig.from_env()
     if log_level is not None:
         config = with_option(config, "--log-level", log_level=log_level.upper())
+    for option, (setting, value) in options.items():
+        if value is not None:
+            config = with_option(config, option, **{setting: value})
     configure(config.log_level, log_format=config.log_format)
     failpoints.arm(config.failpoints)
     return config, Bus(log_event)
@@ -150,6 +172,42 @@ async def opened(
     finally:
         clients.close()
         await pool.close(timeout=2.0)
+
+
+@contextmanager
+def watched(
+    config: AsyncJobsConfig, role: str, name: str, *, interval_seconds: float, bus: Bus
+) -> Iterator[Watch]:
+    """A thread watches the process from its start to its end; raises ConfigError for the port."""
+    leave_on_term()
+    health = Health(interval_seconds=interval_seconds, give_up_seconds=config.give_up_seconds)
+    port = None
+    if config.health_port is not None:
+        port = _health_port(config.health_host, config.health_port)
+        place = f"http://{config.health_host}:{port.getsockname()[1]}"
+        bus.emit(HealthServed(place=place))
+    with watching(Watch(role, name, health, bus=bus, leave=_leave_now, port=port)) as watch:
+        yield watch
+
+
+def _health_port(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            [f"ASYNC_JOBS_HEALTH_PORT: {error.strerror}; choose another port, or 0 for a free one"]
+        ) from error
+
+
+def stop_when_asked(watch: Watch, stop: Callable[[], None], *, grace_seconds: float = 0.0) -> None:
+    """The first signal calls *stop*, and the next ones too; the watch sees to it that it ends."""
+    left = [grace_seconds, 0.0]
+
+    def at_once() -> None:
+        watch.leave_within(left.pop(0) + STOP_SECONDS if left else 0.0)
+
+    on_stop(stop, at_once=at_once)
 
 
 @asynccontextmanager

@@ -2,55 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from async_jobs.cli.command import run_command
 from async_jobs.runtime.signals import exit_on_term
 
+if TYPE_CHECKING:
+    from async_jobs.assembly import SqsClients
+    from async_jobs.cli.process import Options
+    from async_jobs.config import AsyncJobsConfig
+    from async_jobs.runtime.watch import Watch
+    from async_jobs.store.jobs import JobStore
+    from async_jobs.telemetry.bus import Bus
+
 
 def scheduler(
     init_db: Annotated[
         bool, typer.Option("--init-db", help="Create or update the schema.")
     ] = False,
+    health_port: Annotated[
+        int | None,
+        typer.Option(help="Port for /healthz and /readyz [env: ASYNC_JOBS_HEALTH_PORT]."),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
     """Run a scheduler. Any number may run; they take turns and need no leader."""
     from async_jobs.cli.process import run_process
 
-    run_process(lambda: _run(init_db, log_level))
+    run_process(lambda: _run({"--health-port": ("health_port", health_port)}, init_db, log_level))
 
 
-async def _run(init_db: bool, log_level: str | None) -> None:
-    from async_jobs.assembly import (
-        build_due_listener,
-        build_scheduler,
-        build_slo_writer,
-        process_name,
-    )
-    from async_jobs.cli.process import listening, opened, read_config
-    from async_jobs.runtime.signals import on_stop
-    from async_jobs.runtime.slo_writer import writing
-    from async_jobs.telemetry.events import ProcessStarted, ProcessStopped
+async def _run(options: Options, init_db: bool, log_level: str | None) -> None:
+    from async_jobs.assembly import process_name
+    from async_jobs.cli.process import opened, read_config, watched
+    from async_jobs.telemetry.events import ProcessStopped
 
-    config, bus = read_config(log_level)
+    config, bus = read_config(log_level, options)
     name = process_name("async-jobs-scheduler")
     connections = min(config.db_pool_max_size, 2 + len(config.use_cases))
-    async with opened(config, name=name, init_db=init_db, connections=connections) as (
-        store,
-        clients,
-    ):
-        service = build_scheduler(config, store, clients, bus=bus)
-        on_stop(service.stop)
-        async with (
-            writing(build_slo_writer(config, store, bus=bus), bus=bus),
-            listening(build_due_listener(name, config, service), bus=bus),
+    interval = config.scheduler_interval_seconds
+    with watched(config, "scheduler", name, interval_seconds=interval, bus=bus) as watch:
+        async with opened(config, name=name, init_db=init_db, connections=connections) as (
+            store,
+            clients,
         ):
-            use_cases = ", ".join(config.use_cases)
-            bus.emit(ProcessStarted(role="scheduler", name=name, detail=f"use cases {use_cases}"))
-            await service.run()
+            await _schedule(name, config, store, clients, watch, bus)
     bus.emit(ProcessStopped(role="scheduler", name=name))
+
+
+async def _schedule(
+    name: str,
+    config: AsyncJobsConfig,
+    store: JobStore,
+    clients: SqsClients,
+    watch: Watch,
+    bus: Bus,
+) -> None:
+    from async_jobs.assembly import build_due_listener, build_scheduler, build_slo_writer
+    from async_jobs.cli.process import listening, stop_when_asked
+    from async_jobs.runtime.slo_writer import writing
+    from async_jobs.telemetry.events import ProcessStarted
+
+    service = build_scheduler(config, store, clients, bus=bus)
+    stop_when_asked(watch, service.stop)
+    watch.health.watch(service.loops)
+    async with (
+        writing(build_slo_writer(config, store, bus=bus), bus=bus),
+        listening(build_due_listener(name, config, service), bus=bus),
+    ):
+        watch.health.probe = store.ping
+        use_cases = ", ".join(config.use_cases)
+        bus.emit(ProcessStarted(role="scheduler", name=name, detail=f"use cases {use_cases}"))
+        await service.run()
 
 
 def main() -> None:

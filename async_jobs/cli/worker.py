@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from async_jobs.cli.command import run_command
 from async_jobs.runtime.signals import exit_on_term
+
+if TYPE_CHECKING:
+    from async_jobs.assembly import SqsClients
+    from async_jobs.cli.process import Options
+    from async_jobs.config import AsyncJobsConfig
+    from async_jobs.runtime.watch import Watch
+    from async_jobs.store.jobs import JobStore
+    from async_jobs.telemetry.bus import Bus
 
 
 def worker(
@@ -29,60 +37,76 @@ def worker(
         str | None,
         typer.Option(help="Module with the handlers [env: ASYNC_JOBS_HANDLERS_MODULE]."),
     ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(help="Port for /healthz and /readyz [env: ASYNC_JOBS_HEALTH_PORT]."),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
     """Run a worker. SIGTERM lets running attempts finish within the grace period."""
     from async_jobs.cli.process import run_process
 
-    run_process(lambda: _run(queue or [], init_db, concurrency, handlers, log_level))
+    options = {
+        "--queue": ("worker_queue", tuple(queue) if queue else None),
+        "--concurrency": ("worker_concurrency", concurrency),
+        "--health-port": ("health_port", health_port),
+    }
+    run_process(lambda: _run(options, init_db, handlers, log_level))
 
 
 async def _run(
-    queues: list[str],
-    init_db: bool,
-    concurrency: int | None,
-    handlers: str | None,
-    log_level: str | None,
+    options: Options, init_db: bool, handlers: str | None, log_level: str | None
+) -> None:
+    from async_jobs.assembly import process_name
+    from async_jobs.cli.process import opened, read_config, watched
+    from async_jobs.registry import load_handlers
+    from async_jobs.telemetry.events import ProcessStopped
+
+    config, bus = read_config(log_level, options)
+    name = process_name("async-jobs-worker")
+    interval = config.worker_poll_interval_seconds
+    with watched(config, "worker", name, interval_seconds=interval, bus=bus) as watch:
+        load_handlers(required_handlers(handlers or config.handlers_module))
+        async with opened(config, name=name, init_db=init_db, connections=4) as (store, clients):
+            await _work(name, config, store, clients, watch, bus)
+    bus.emit(ProcessStopped(role="worker", name=name))
+
+
+async def _work(
+    name: str,
+    config: AsyncJobsConfig,
+    store: JobStore,
+    clients: SqsClients,
+    watch: Watch,
+    bus: Bus,
 ) -> None:
     from async_jobs.assembly import (
         build_leased_listener,
         build_receivers,
         build_slo_writer,
         build_worker,
-        process_name,
     )
-    from async_jobs.cli.process import (
-        listening,
-        opened,
-        read_config,
-        threads_for_handlers,
-        with_option,
-    )
-    from async_jobs.registry import job_registry, load_handlers
-    from async_jobs.runtime.signals import on_stop
+    from async_jobs.cli.process import listening, stop_when_asked, threads_for_handlers
+    from async_jobs.registry import job_registry
     from async_jobs.runtime.slo_writer import writing
-    from async_jobs.telemetry.events import ProcessStarted, ProcessStopped
+    from async_jobs.telemetry.events import ProcessStarted
 
-    config, bus = read_config(log_level)
-    if concurrency is not None:
-        config = with_option(config, "--concurrency", worker_concurrency=concurrency)
-    if queues:
-        config = with_option(config, "--queue", worker_queue=tuple(queues))
-    load_handlers(required_handlers(handlers or config.handlers_module))
-    name = process_name("async-jobs-worker")
-    async with opened(config, name=name, init_db=init_db, connections=4) as (store, clients):
-        receivers = build_receivers(name, config, store, config.worker_queue, clients, bus=bus)
-        service = build_worker(name, config, store, job_registry, receivers, bus=bus)
-        on_stop(lambda: service.stop(grace_seconds=config.worker_grace_seconds))
-        async with (
-            writing(build_slo_writer(config, store, bus=bus), bus=bus),
-            listening(build_leased_listener(name, config, receivers), bus=bus),
-        ):
-            types = ", ".join(sorted(job_registry.types())) or "none"
-            bus.emit(ProcessStarted(role="worker", name=name, detail=f"handlers {types}"))
-            with threads_for_handlers(config.worker_concurrency):
-                await service.run()
-    bus.emit(ProcessStopped(role="worker", name=name))
+    grace_seconds = config.worker_grace_seconds
+    receivers = build_receivers(name, config, store, config.worker_queue, clients, bus=bus)
+    service = build_worker(name, config, store, job_registry, receivers, bus=bus)
+    stop_when_asked(
+        watch, lambda: service.stop(grace_seconds=grace_seconds), grace_seconds=grace_seconds
+    )
+    service.tell(watch.health)
+    async with (
+        writing(build_slo_writer(config, store, bus=bus), bus=bus),
+        listening(build_leased_listener(name, config, receivers), bus=bus),
+    ):
+        watch.health.probe = store.ping
+        types = ", ".join(sorted(job_registry.types())) or "none"
+        bus.emit(ProcessStarted(role="worker", name=name, detail=f"handlers {types}"))
+        with threads_for_handlers(config.worker_concurrency):
+            await service.run()
 
 
 def required_handlers(module: str | None) -> str:

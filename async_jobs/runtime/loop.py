@@ -4,8 +4,8 @@
     tick works     sleeps as long as the tick says, or until somebody wakes the loop
     stop           ends the sleep at once; a running tick is never cut off
 
-What a tick does is its own affair; a loop has no logic. `progress_at` lets
-health checks see that it still turns.
+What a tick does is its own affair; a loop has no logic. `stuck_seconds`, `is_failing`
+and `progress_at` let health checks see that it still turns, and whether it gets anywhere.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Loop:
         self.name = name
         self.progress_at = time.monotonic()
         self._tick = tick
+        self._runs = False
+        self._due_at = 0.0
         self._bus = bus
         self._failures = 0
         self._wake = asyncio.Event()
@@ -45,10 +47,30 @@ class Loop:
         self._stopping = True
         self._wake.set()
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last pass failed."""
+        return self._failures > 0
+
+    def stuck_seconds(self, now: float) -> float:
+        """How long ago the pass it is in, or its sleep, should have ended; 0 unless it runs.
+
+        A pass that fails ends too.
+        """
+        return max(0.0, now - self._due_at) if self._runs else 0.0
+
     async def run(self) -> None:
-        while not self._stopping:
-            self._wake.clear()
-            await self._sleep(await self._guarded_tick())
+        self._due_at = time.monotonic()
+        self._runs = True
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                pause = await self._guarded_tick()
+                self._due_at = time.monotonic() + pause
+                await self._sleep(pause)
+                self._due_at = time.monotonic()
+        finally:
+            self._runs = False
 
     async def _guarded_tick(self) -> float:
         try:

@@ -108,6 +108,10 @@ class JobStore:
         async with self._door.transaction() as conn:
             await check(conn)
 
+    async def ping(self) -> None:
+        """Return if the database answers; raises StoreUnavailable."""
+        await self._door.rows(query("ping"), {}, scalar_row)
+
     # Producers and operators
 
     @property

@@ -155,6 +155,10 @@ FROM unnest(%(tenant_ids)s::text[]) AS tenant (tenant_id);
 -- Wakes schedulers for jobs that came back by themselves: a retry, a release.
 SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(topics)s::text[]) AS hint (topic);
 
+-- name: ping
+-- Does the database answer?
+SELECT 1;
+
 -- name: get_job
 -- With a tenant, another one's job is looked up and not found exactly like none.
 SELECT * FROM jobs

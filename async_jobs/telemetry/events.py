@@ -270,6 +270,21 @@ class LoopRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventLoopBlocked(Event):
+    """The event loop has not turned for `blocked_seconds`, because of `by`; told by a thread."""
+
+    blocked_seconds: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthServed(Event):
+    """Health checks are answered at `place`."""
+
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStarted(Event):
     """A scheduler or worker is ready."""
 
@@ -293,3 +308,20 @@ class ProcessStopped(Event):
 
     role: str
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLeft(Event):
+    """A scheduler or worker that was asked to stop did not end in time and leaves; by a thread."""
+
+    role: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessGaveUp(Event):
+    """A scheduler or worker that could not work for too long leaves; told by a thread."""
+
+    role: str
+    name: str
+    reason: str

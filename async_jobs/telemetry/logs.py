@@ -85,6 +85,17 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
     ev.ProcessStarted: (_INFO, "{role} {name} ready: {detail}"),
     ev.ProcessStopping: (_INFO, "{role} {name} stopping, {running} attempts running"),
     ev.ProcessStopped: (_INFO, "{role} {name} stopped"),
+    ev.ProcessLeft: (
+        _WARNING,
+        "{role} {name} leaves with work unfinished, its time to stop is over; leases run out and "
+        "their jobs run again",
+    ),
+    ev.ProcessGaveUp: (
+        _ERROR,
+        "{role} {name} gives up and exits, so that it can be replaced; it could not work {reason}",
+    ),
+    ev.EventLoopBlocked: (_WARNING, "event loop blocked {blocked_seconds:.1f} s by {by}"),
+    ev.HealthServed: (_INFO, "health checks at {place}"),
 }
 
 _UNSAID = ("slack", "slacks")

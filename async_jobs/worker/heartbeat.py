@@ -18,6 +18,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -57,7 +58,7 @@ class Heartbeat:
         interval_seconds: float,
         lease_seconds: float,
         interrupt: Interrupt,
-        failed: Callable[[Exception], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._held: dict[UUID, _Held] = {}
         self._renewed_at: dict[_Held, float] = {}
@@ -95,11 +96,26 @@ class Heartbeat:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def has_died(self) -> bool:
+        """Whether the thread ended without being told to."""
+        started = self._loop is not None
+        return started and not self.is_alive and not self._stop.is_set()
+
     def _run(self) -> None:
         pause = self._interval_seconds
         while not self._stop.wait(pause):
-            pause = self._beat()
+            pause = self._guarded_beat()
         self._keeper.close()
+
+    def _guarded_beat(self) -> float:
+        """A beat, whatever happens in it: a heartbeat that ends would cost every lease."""
+        try:
+            return self._beat()
+        except BaseException as error:
+            self._call(self._failed, error)
+            self._give_up(self._held.copy())
+            return min(RETRY_SECONDS, self._interval_seconds)
 
     def _beat(self) -> float:
         """Renew once; seconds until the next beat."""
@@ -108,15 +124,9 @@ class Heartbeat:
             return self._interval_seconds
         asked_at = time.monotonic()
         leases = {job_id: one.lease_seq for job_id, one in held.items()}
-        try:
-            reach_in_thread("heartbeat.before_extend")
-            ours = self._keeper.extend(leases, lease_seconds=self._lease_seconds)
-            reach_in_thread("heartbeat.after_extend")
-        except Exception as error:
-            # Whatever it was: a heartbeat that ends would cost every attempt its lease.
-            self._call(self._failed, error)
-            self._give_up(held)
-            return min(RETRY_SECONDS, self._interval_seconds)
+        reach_in_thread("heartbeat.before_extend")
+        ours = self._keeper.extend(leases, lease_seconds=self._lease_seconds)
+        reach_in_thread("heartbeat.after_extend")
         for job_id, one in held.items():
             if job_id not in ours:
                 self._call(self._interrupt, job_id, one.lease_seq, None)
@@ -133,5 +143,6 @@ class Heartbeat:
                 self._call(self._interrupt, job_id, one.lease_seq, None)
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *args)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(function, *args)

@@ -31,6 +31,7 @@ from async_jobs.core.lateness import RUN_LATE, LatenessPolicy
 from async_jobs.core.outcome import Interruption
 from async_jobs.models import EnqueueFromHandler, StartedJob
 from async_jobs.registry import JobRegistry
+from async_jobs.runtime.health import PASS_SECONDS, Health
 from async_jobs.runtime.loop import Loop
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import LoopFailed, ProcessStopping
@@ -44,6 +45,8 @@ from async_jobs.worker.slots import Slots
 
 LAST_WORDS_SECONDS = 3.0
 """How long an interrupted handler may take to end."""
+LONGEST_INTAKE_SECONDS = 25.0 + PASS_SECONDS
+"""A long poll that the server answers late, and then the start of what it brought."""
 
 _NO_POLICIES: Mapping[str, LatenessPolicy] = MappingProxyType({})
 
@@ -98,6 +101,12 @@ class Worker:
     def loops(self) -> list[Loop]:
         """Every loop, for health checks."""
         return [loop for _, loop in self._intakes]
+
+    def tell(self, health: Health) -> None:
+        """Let *health* know what has to turn and to live in this worker."""
+        health.watch(self.loops, pass_seconds=LONGEST_INTAKE_SECONDS)
+        health.watch([self._reporting])
+        health.must_live("heartbeat", lambda: not self._heartbeat.has_died)
 
     @property
     def running(self) -> int:
@@ -159,7 +168,9 @@ class Worker:
         self._attempts[job.id, job.lease_seq] = attempt
         self._heartbeat.hold(job.id, job.lease_seq, asked_at=asked_at)
         self._bus.emit(started_event(job))
-        task = asyncio.get_running_loop().create_task(self._run(attempt))
+        # The name is what a warning about a blocked event loop says.
+        named = f"a handler of type {job.type!r}"
+        task = asyncio.get_running_loop().create_task(self._run(attempt), name=named)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -218,5 +229,5 @@ class Worker:
             hurry.cancel()
         return not left
 
-    def _heartbeat_failed(self, error: Exception) -> None:
+    def _heartbeat_failed(self, error: BaseException) -> None:
         self._bus.emit(LoopFailed(loop="heartbeat", error=error, failures=1, retry_in_seconds=1.0))

@@ -17,8 +17,8 @@ import pytest
 from async_jobs.ddl import get_ddl
 
 TOKEN = "the-token-of-the-tests"
-COMMANDS = ["dev", "scheduler", "worker", "api", "migrate", "simulate", "slo", "cancel", "requeue"]
-COMMANDS += ["config"]
+COMMANDS = ["dev", "scheduler", "worker", "api", "migrate", "simulate", "slo", "health"]
+COMMANDS += ["cancel", "requeue", "config"]
 PATIENCE_SECONDS = 30
 
 
