@@ -8,6 +8,7 @@
     │   ├── InvalidJob          .field .code .reason .index (in a batch)
     │   ├── UnknownUseCase      .field .code .reason (an InvalidJob)
     │   ├── DedupeConflict      .job_id
+    │   ├── JobIdTaken          .job_id
     │   ├── QuotaExceeded       .tenant_id .limit .retry_after_seconds
     │   ├── DeadlineInfeasible  .predicted_start_at .deadline_at .index (in a batch)
     │   └── Overloaded          .tenant_id .use_case .retry_after_seconds
@@ -113,6 +114,17 @@ class DedupeConflict(JobRejected):
         super().__init__(
             f"Job {job_id} holds this dedupe_key with another use_case, type or payload. "
             "Use another key, or wait until that job has finished."
+        )
+
+
+class JobIdTaken(JobRejected):
+    """Another job has the id that was chosen for this one."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"Another job has the id {job_id}, or this one was enqueued with another tenant, "
+            "use_case, type, payload or dedupe_key. Take a new random id for a new job."
         )
 
 

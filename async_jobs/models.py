@@ -95,7 +95,8 @@ class NewJob:
     `run_at` a start still keeps the promise. `queue` is a configured queue name.
     `parent_deadline_at` is the deadline of the job on whose behalf this one is made: its own
     deadline is no later, unless `run_at` is. With `reject_if_infeasible` a job that is forecast
-    to start late is refused.
+    to start late is refused. With a `job_id` of the caller's, enqueueing may be repeated: the job
+    is made once. Take `new_job_id()`, or any UUID nobody else will choose.
     """
 
     tenant_id: str
@@ -111,6 +112,7 @@ class NewJob:
     priority: int = 0
     parent_deadline_at: datetime | None = None
     reject_if_infeasible: bool = False
+    job_id: UUID | None = None
 
 
 class JobFields(TypedDict, total=False):
@@ -129,6 +131,7 @@ class JobFields(TypedDict, total=False):
     priority: int
     parent_deadline_at: datetime | None
     reject_if_infeasible: bool
+    job_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +155,17 @@ class AcceptedJob:
     priority: int
     latest_deadline_at: datetime | None = None
     reject_if_infeasible: bool = False
+    has_chosen_id: bool = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same job enqueued again is known to be the same."""
+        return self.has_chosen_id or self.dedupe_key is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of an enqueue: the job's id, and whether an unfinished twin was there already.
+    """What became of an enqueue: the job's id, and whether it or a twin of it was there already.
 
     `predicted_start_at` is when the job will start by what waits and how fast that goes, and
     `feasible` whether that is before its deadline. With nothing measured, and for a twin, they
@@ -347,6 +356,7 @@ class JobContext:
         priority: int = 0,
         inherit_deadline: bool = True,
         reject_if_infeasible: bool = False,
+        job_id: UUID | None = None,
     ) -> Enqueued:
         """Enqueue another job, for the same tenant and use case unless told otherwise.
 
@@ -369,6 +379,7 @@ class JobContext:
             priority=priority,
             parent_deadline_at=self.deadline_at if inherit_deadline else None,
             reject_if_infeasible=reject_if_infeasible,
+            job_id=job_id,
         )
         return await self.enqueuer(new)
 

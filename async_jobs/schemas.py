@@ -106,6 +106,9 @@ class EnqueueRequest(_Request):
     reject_if_infeasible: bool = Field(
         default=False, description="Refuse the job (409) if it is forecast to start late."
     )
+    job_id: JobId | None = Field(
+        default=None, description="The id it is to have; with one, the request may be repeated."
+    )
 
     @model_validator(mode="before")
     @classmethod

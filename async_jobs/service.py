@@ -23,6 +23,8 @@ from async_jobs.errors import (
     InvalidJob,
     JobNotFound,
     MoveRefused,
+    Overloaded,
+    QuotaExceeded,
     UnknownUseCase,
 )
 from async_jobs.forecaster import DemandDesk, Forecast, Forecaster, deadline_of
@@ -61,6 +63,10 @@ class ServiceDesk(DemandDesk, Protocol):
         hints: Sequence[str] = (),
         connection: Connection | None = None,
     ) -> list[Enqueued]: ...
+
+    async def find_stored(
+        self, jobs: Sequence[AcceptedJob], *, connection: Connection | None = None
+    ) -> list[Enqueued] | None: ...
 
     async def get(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None: ...
 
@@ -137,9 +143,9 @@ class JobService:
         The answer says when the job is predicted to start and whether that is in time. With
         `reject_if_infeasible` a job that would be late is refused instead.
 
-        Raises InvalidJob, UnknownUseCase, DedupeConflict, QuotaExceeded, Overloaded,
+        Raises InvalidJob, UnknownUseCase, DedupeConflict, JobIdTaken, QuotaExceeded, Overloaded,
         DeadlineInfeasible, StoreUnavailable. After the last one the job may have been stored; with
-        a dedupe_key it is safe to repeat.
+        a job_id or a dedupe_key it is safe to repeat, and the answer is the same.
         """
         now = datetime.now(UTC)
         job = self._accept(NewJob(**fields) if new is None else new, now)
@@ -170,15 +176,21 @@ class JobService:
     async def _store_all(
         self, accepted: Sequence[AcceptedJob], now: datetime, connection: Connection | None
     ) -> Sequence[Enqueued]:
-        await self._admission.check(accepted, now, connection)
-        forecasts = await self._forecasts(accepted, now)
-        stored = await self._store.enqueue(
-            accepted,
-            quotas=self._quotas(accepted),
-            use_cases=list(self._config.use_cases),
-            hints=_coalescer.let_through(_topics(accepted, now)),
-            connection=connection,
-        )
+        try:
+            await self._admission.check(accepted, now, connection)
+            forecasts = await self._forecasts(accepted, now)
+            stored = await self._store.enqueue(
+                accepted,
+                quotas=self._quotas(accepted),
+                use_cases=list(self._config.use_cases),
+                hints=_coalescer.let_through(_topics(accepted, now)),
+                connection=connection,
+            )
+        except (Overloaded, DeadlineInfeasible, QuotaExceeded):
+            # A repeated request needs no room: its job is stored.
+            if found := await self._store.find_stored(accepted, connection=connection):
+                return found
+            raise
         for job, enqueued in zip(accepted, stored, strict=True):
             self._bus.emit(_event(job, enqueued))
         self._forecaster.count(

@@ -26,6 +26,7 @@ from async_jobs.errors import (
     DeadlineInfeasible,
     DedupeConflict,
     InvalidJob,
+    JobIdTaken,
     JobNotFound,
     MoveRefused,
     Overloaded,
@@ -72,6 +73,10 @@ _FAULTS = {
     ),
     "invalid_uuid": ("invalid_uuid", "must be a UUID such as 018f2f6e-0b7c-7cc1-8a3b-0123456789ab"),
 }
+_TAKEN = (
+    "is taken by another job, or by this one with another tenant_id, use_case, type, payload or "
+    "dedupe_key; take a new random UUID for a new job"
+)
 _ANY_FAULT = ("invalid_value", "cannot be accepted")
 
 
@@ -106,6 +111,9 @@ def _answer_for_state(error: AsyncJobsError) -> Response | None:
         case DedupeConflict():
             conflict = fault(["body", "dedupe_key"], "dedupe_conflict", text)
             return problem(409, [conflict], job_id=error.job_id)
+        case JobIdTaken():
+            taken = fault(["body", "job_id"], "job_id_taken", _TAKEN)
+            return problem(409, [taken], job_id=error.job_id)
         case DeadlineInfeasible():
             late = fault(_place_of(error, "delay_tolerance_seconds"), "deadline_infeasible", text)
             return problem(409, [late], predicted_start_at=error.predicted_start_at)

@@ -31,6 +31,7 @@ NAME_PATTERN = r"[A-Za-z0-9._:@/-]{1,128}"
 
 _NAME = re.compile(NAME_PATTERN)
 _LONG_NUMBER = re.compile(r"\d{19}")
+_NO_IDS = (0, (1 << 128) - 1)
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -43,10 +44,14 @@ def accept(
     now: datetime,
     max_payload_bytes: int = MAX_PAYLOAD_BYTES,
 ) -> AcceptedJob:
-    """The job as the store may write it; raises InvalidJob for the first field that cannot be."""
+    """The job as the store may write it; raises InvalidJob for the first field that cannot be.
+
+    *job_id* is its id if its caller chose none.
+    """
     tolerance = new.delay_tolerance_seconds
     return AcceptedJob(
-        id=job_id,
+        id=job_id if new.job_id is None else _job_id(new.job_id),
+        has_chosen_id=new.job_id is not None,
         tenant_id=_name("tenant_id", new.tenant_id),
         use_case=_name("use_case", new.use_case),
         type=_name("type", new.type),
@@ -175,6 +180,12 @@ def _name(field: str, value: object) -> str:
         raise InvalidJob(
             field, "invalid_name", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -"
         )
+    return value
+
+
+def _job_id(value: object) -> UUID:
+    if not isinstance(value, UUID) or value.int in _NO_IDS:
+        raise InvalidJob("job_id", "invalid_uuid", "must be a UUID, and neither all 0 nor all f")
     return value
 
 

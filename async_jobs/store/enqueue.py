@@ -1,8 +1,9 @@
 """How accepted jobs become rows: dedupe and quotas, free of races.
 
-    no dedupe_key, no quota   one statement, one commit
-    dedupe_key                one statement; the unique index decides who is first, the second
-                              caller gets the first one's id. Same key, other request: refused
+    nothing of the below      one statement, one commit
+    dedupe_key, chosen id     the unique index decides who is first; only for the second caller a
+                              second statement looks up the first one's job, and its id is the
+                              answer. Same key or id, other request: refused
     quota                     the tenant's enqueues queue up behind an advisory lock that ends
                               with the transaction; then count (bounded), then insert
 
@@ -23,13 +24,14 @@ from psycopg.rows import scalar_row, tuple_row
 
 from async_jobs.core.clock import Clock
 from async_jobs.core.overload import wait_seconds
-from async_jobs.errors import DedupeConflict, QuotaExceeded
+from async_jobs.errors import DedupeConflict, JobIdTaken, QuotaExceeded
 from async_jobs.models import AcceptedJob, Enqueued
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.queries import query
 
 _INSERT = query("insert_jobs")
-_INSERT_OR_FIND = query("insert_or_find_jobs")
+_INSERT_ABSENT = query("insert_absent_jobs")
+_FIND_STORED = query("find_stored_jobs")
 _LOCK_TENANTS = query("lock_tenants")
 _COUNT_UNFINISHED = query("count_unfinished")
 _FIND_LIVE_TWINS = query("find_live_twins")
@@ -38,6 +40,8 @@ _SAMPLE_RUNNING = query("sample_running")
 MOST_SAMPLED = 500
 SHORTEST_RUN_SECONDS = 1e-3
 UNKNOWN_WAIT_SECONDS = 5.0
+_MOST_LOOKS = 5
+"""A twin that was in the way may have ended before it is looked up."""
 
 
 class Enqueuer:
@@ -58,49 +62,81 @@ class Enqueuer:
     ) -> list[Enqueued]:
         """Store *jobs*; *quotas* holds the most unfinished jobs of each bounded tenant.
 
-        Raises QuotaExceeded or DedupeConflict, and then has stored nothing.
+        Raises QuotaExceeded, DedupeConflict or JobIdTaken, and then has stored nothing.
         """
-        keyed = [job for job in jobs if job.dedupe_key is not None]
-        plain = [job for job in jobs if job.dedupe_key is None]
-        if not quotas and (not keyed or len(jobs) == 1):
-            twins = await self._insert(plain, keyed, hints, connection)
+        doubtful = [job for job in jobs if job.is_repeatable]
+        plain = [job for job in jobs if not job.is_repeatable]
+        if not quotas and (not doubtful or len(jobs) == 1):
+            twins = await self._insert(plain, doubtful, hints, connection)
         else:
             async with self._door.transaction(connection) as conn:
                 await self._check_quotas(jobs, quotas, use_cases, conn)
-                twins = await self._insert(plain, keyed, hints, conn)
-        return [Enqueued(twins.get(job.id, job.id), job.id in twins) for job in jobs]
+                twins = await self._insert(plain, doubtful, hints, conn)
+        return _answers(jobs, twins)
+
+    async def find_stored(
+        self, jobs: Sequence[AcceptedJob], *, connection: Connection | None
+    ) -> list[Enqueued] | None:
+        """What `enqueue` would answer if every one of *jobs* is stored already, else None."""
+        if not all(job.is_repeatable for job in jobs):
+            return None
+        twins = await self._find(jobs, connection)
+        if not all(job.id in twins for job in jobs):
+            return None
+        return _answers(jobs, twins)
 
     async def _insert(
         self,
         plain: Sequence[AcceptedJob],
-        keyed: Sequence[AcceptedJob],
+        doubtful: Sequence[AcceptedJob],
         hints: Sequence[str],
         conn: Connection | None,
     ) -> dict[UUID, UUID]:
         """Store the jobs; gives the twin's id for each that was there already."""
         if plain:
             await self._door.rows(_INSERT, self._params(plain, hints), tuple_row, on=conn)
-        return await self._insert_or_find(keyed, hints, conn) if keyed else {}
+        return await self._insert_or_find(doubtful, hints, conn) if doubtful else {}
 
     async def _insert_or_find(
         self, jobs: Sequence[AcceptedJob], hints: Sequence[str], conn: Connection | None
     ) -> dict[UUID, UUID]:
-        firsts = {(job.tenant_id, job.dedupe_key): job for job in reversed(jobs)}
-        params = self._params(list(firsts.values()), hints)
-        params["dedupe_keys"] = [job.dedupe_key for job in firsts.values()]
-        stored = await self._door.rows(_INSERT_OR_FIND, params, tuple_row, on=conn)
-        for _, job_id, same_request, _ in stored:
+        firsts, others = _apart(jobs)
+        twins = await self._insert_absent(firsts, hints, conn)
+        return twins | (await self._find(others, conn) if others else {})
+
+    async def _insert_absent(
+        self, jobs: Sequence[AcceptedJob], hints: Sequence[str], conn: Connection | None
+    ) -> dict[UUID, UUID]:
+        absent = {job.id: job for job in jobs}
+        twins: dict[UUID, UUID] = {}
+        for _ in range(_MOST_LOOKS):
+            params = self._params(list(absent.values()), hints)
+            params["dedupe_keys"] = [job.dedupe_key for job in absent.values()]
+            for stored_id, _ in await self._door.rows(_INSERT_ABSENT, params, tuple_row, on=conn):
+                del absent[stored_id]
+            if absent:
+                twins |= await self._find(list(absent.values()), conn)
+            absent = {job_id: job for job_id, job in absent.items() if job_id not in twins}
+            if not absent:
+                return twins
+        # Taken by a row that this connection may not see.
+        raise JobIdTaken(next(iter(absent)))
+
+    async def _find(self, jobs: Sequence[AcceptedJob], conn: Connection | None) -> dict[UUID, UUID]:
+        """The stored job's id for each of *jobs* that is stored; raises for another request."""
+        params = {
+            "ids": [job.id for job in jobs],
+            "tenant_ids": [job.tenant_id for job in jobs],
+            "use_cases": [job.use_case for job in jobs],
+            "types": [job.type for job in jobs],
+            "payloads": [job.payload_json for job in jobs],
+            "dedupe_keys": [job.dedupe_key for job in jobs],
+        }
+        found = await self._door.rows(_FIND_STORED, params, tuple_row, on=conn)
+        for asked_id, job_id, same_request in found:
             if not same_request:
-                raise DedupeConflict(job_id)
-        job_ids = {asked_id: job_id for asked_id, job_id, _, _ in stored}
-        twins = {}
-        for job in jobs:
-            first = firsts[(job.tenant_id, job.dedupe_key)]
-            if not _same_request(job, first):
-                raise DedupeConflict(job_ids[first.id])
-            if job_ids[first.id] != job.id:
-                twins[job.id] = job_ids[first.id]
-        return twins
+                raise JobIdTaken(job_id) if job_id == asked_id else DedupeConflict(job_id)
+        return {asked_id: job_id for asked_id, job_id, _ in found}
 
     async def _check_quotas(
         self,
@@ -179,8 +215,34 @@ class Enqueuer:
         }
 
 
+def _answers(jobs: Sequence[AcceptedJob], twins: Mapping[UUID, UUID]) -> list[Enqueued]:
+    """One for each job; what comes a second time in *jobs* was there already."""
+    answered: set[UUID] = set()
+    answers = []
+    for job in jobs:
+        answers.append(Enqueued(twins.get(job.id, job.id), job.id in twins or job.id in answered))
+        answered.add(job.id)
+    return answers
+
+
+def _apart(jobs: Sequence[AcceptedJob]) -> tuple[list[AcceptedJob], list[AcceptedJob]]:
+    """The first job of each id and key, and those that repeat a key; raises for a doubtful id."""
+    by_id: dict[UUID, AcceptedJob] = {}
+    by_key: dict[tuple[str, str | UUID], AcceptedJob] = {}
+    for job in jobs:
+        if not _same_request(job, by_id.setdefault(job.id, job)):
+            raise JobIdTaken(job.id)
+        by_key.setdefault((job.tenant_id, job.dedupe_key or job.id), job)
+    firsts = {job.id for job in by_key.values()}
+    others = [job for job in by_id.values() if job.id not in firsts]
+    return list(by_key.values()), others
+
+
 def _same_request(one: AcceptedJob, other: AcceptedJob) -> bool:
-    return (one.use_case, one.type) == (other.use_case, other.type) and (
+    asked, other_asked = (
+        (job.tenant_id, job.use_case, job.type, job.dedupe_key) for job in (one, other)
+    )
+    return asked == other_asked and (
         one.payload_json == other.payload_json
         or _canonical(one.payload_json) == _canonical(other.payload_json)
     )

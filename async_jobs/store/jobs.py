@@ -137,6 +137,12 @@ class JobStore:
             jobs, quotas=quotas or {}, use_cases=use_cases, hints=hints, connection=connection
         )
 
+    async def find_stored(
+        self, jobs: Sequence[AcceptedJob], *, connection: Connection | None = None
+    ) -> list[Enqueued] | None:
+        """What `enqueue` would answer if every one of *jobs* is stored already, else None."""
+        return await self._enqueuer.find_stored(jobs, connection=connection)
+
     async def hint(self, topics: Sequence[str]) -> None:
         """Wake schedulers that listen: jobs of these use cases may be due ("" for any)."""
         await self._door.rows(query("hint_due"), {"topics": list(topics)}, scalar_row)

@@ -48,24 +48,12 @@ WITH stored AS (
 )
 SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(hints)s::text[]) AS hint (topic);
 
--- name: insert_or_find_jobs
--- Jobs with a dedupe_key: one unfinished job per tenant and key. DO UPDATE, though it changes
--- nothing, because it waits for a twin that is being inserted right now and then shows it.
+-- name: insert_absent_jobs
+-- Jobs that may be there already: their caller chose the id, or they have a dedupe_key (one
+-- unfinished job per tenant and key). DO NOTHING waits for a twin that is being inserted right now;
+-- gives the ids that are new.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now
-),
-new AS MATERIALIZED (
-    SELECT *
-    FROM unnest(
-        %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
-        %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
-        %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
-        %(backoff_policies)s::text[], %(trace_contexts)s::text[],
-        %(latest_deadlines)s::timestamptz[], %(dedupe_keys)s::text[]
-    ) AS new (
-        id, tenant_id, use_case, type, queue, payload, run_at, tolerance_seconds, priority,
-        max_attempts, backoff_policy, trace_context, latest_deadline_at, dedupe_key
-    )
 ),
 stored AS (
     INSERT INTO jobs (
@@ -79,7 +67,17 @@ stored AS (
         new.priority, new.max_attempts, new.backoff_policy::jsonb,
         coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now,
         new.dedupe_key
-    FROM clock, new
+    FROM clock,
+        unnest(
+            %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
+            %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
+            %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
+            %(backoff_policies)s::text[], %(trace_contexts)s::text[],
+            %(latest_deadlines)s::timestamptz[], %(dedupe_keys)s::text[]
+        ) AS new (
+            id, tenant_id, use_case, type, queue, payload, run_at, tolerance_seconds, priority,
+            max_attempts, backoff_policy, trace_context, latest_deadline_at, dedupe_key
+        )
     CROSS JOIN LATERAL (
         SELECT
             coalesce(new.run_at, clock.now) AS run_at,
@@ -89,21 +87,41 @@ stored AS (
                     new.latest_deadline_at - coalesce(new.run_at, clock.now))::float8))
                 END) AS tolerance
     ) AS promise
-    ORDER BY new.tenant_id, new.dedupe_key
-    ON CONFLICT (tenant_id, dedupe_key) WHERE dedupe_key IS NOT NULL AND finished_at IS NULL
-        DO UPDATE SET dedupe_key = EXCLUDED.dedupe_key
-    RETURNING id, tenant_id, dedupe_key, use_case, type, payload
+    ORDER BY new.tenant_id, new.dedupe_key, new.id
+    ON CONFLICT DO NOTHING
+    RETURNING id
 )
 SELECT
-    new.id AS asked_id,
-    stored.id AS job_id,
-    stored.use_case = new.use_case
-        AND stored.type = new.type
-        AND stored.payload = new.payload::jsonb AS same_request,
+    stored.id,
     (SELECT count(pg_notify('async_jobs_due', topic))
      FROM unnest(%(hints)s::text[]) AS hint (topic)) AS hinted
-FROM stored
-JOIN new USING (tenant_id, dedupe_key);
+FROM stored;
+
+-- name: find_stored_jobs
+-- What stands in the way of jobs that were not inserted: the one with the id, else the unfinished one
+-- with the dedupe_key; and whether it asks for the same.
+SELECT new.id AS asked_id, found.id AS job_id, found.same_request
+FROM unnest(
+    %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
+    %(payloads)s::text[], %(dedupe_keys)s::text[]
+) AS new (id, tenant_id, use_case, type, payload, dedupe_key)
+CROSS JOIN LATERAL (
+    SELECT
+        twin.id,
+        twin.tenant_id = new.tenant_id
+            AND twin.use_case = new.use_case
+            AND twin.type = new.type
+            AND twin.dedupe_key IS NOT DISTINCT FROM new.dedupe_key
+            AND twin.payload = new.payload::jsonb AS same_request
+    FROM (
+        (SELECT * FROM jobs WHERE jobs.id = new.id)
+        UNION ALL
+        (SELECT * FROM jobs
+         WHERE jobs.tenant_id = new.tenant_id AND jobs.dedupe_key = new.dedupe_key
+            AND jobs.dedupe_key IS NOT NULL AND jobs.finished_at IS NULL)
+    ) AS twin
+    LIMIT 1
+) AS found;
 
 -- name: count_unfinished
 -- Unfinished jobs of a tenant, counted no further than `most`: three index ranges, each cut off.

@@ -17,7 +17,7 @@ LEGAL = {
     *((S, P), (D, P), (C, P)),
 }
 STATEMENTS = {
-    Move.ENQUEUE: {"insert_jobs", "insert_or_find_jobs"},
+    Move.ENQUEUE: {"insert_jobs", "insert_absent_jobs"},
     Move.LEASE: {"lease_due", "lease_chosen"},
     Move.RELEASE: {"release_jobs", "finish_attempts"},
     Move.START: {"start_jobs", "start_leased"},

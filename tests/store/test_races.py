@@ -62,6 +62,21 @@ async def test_two_hundred_enqueues_with_one_key_make_one_job(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 20])
+async def test_a_hundred_repetitions_under_chosen_ids_make_each_job_once(
+    wide_store: JobStore, db: psycopg.Connection[Any], size: int
+) -> None:
+    batch = [new_job(has_chosen_id=True) for _ in range(size)]
+
+    answers = await all_at_once(100, lambda _: wide_store.enqueue(batch))
+
+    for of_one_job in zip(*answers, strict=True):
+        assert len({answer.job_id for answer in of_one_job}) == 1
+        assert Counter(each.deduplicated for each in of_one_job) == {True: 99, False: 1}
+    assert db.execute("SELECT count(*) FROM jobs").fetchone() == (size,)
+
+
+@pytest.mark.slow
 async def test_two_hundred_enqueues_against_a_quota_fill_it_exactly(
     wide_store: JobStore, db: psycopg.Connection[Any]
 ) -> None:
