@@ -2,8 +2,9 @@
 
     checked    a job is checked by the same rules as on the server, before anything is sent
                (which use cases exist, and how large a payload may be, only the server knows)
-    repeated   only what is safe to repeat: reading, and enqueueing with a dedupe_key; a few
-               times, with jitter, and not before the server's Retry-After
+    repeated   only what is safe to repeat: reading and enqueueing, for which the client itself
+               chooses the job's id; anything else only if no connection was made. With jitter,
+               not before the server's Retry-After, and for so long in all
     secret     the token goes to the given address only: never along a redirect, never in a
                repr, and over plain http only to this machine
 
@@ -18,7 +19,9 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
@@ -29,7 +32,7 @@ from pydantic import BaseModel, ValidationError
 from async_jobs.config import is_loopback
 from async_jobs.core.acceptance import accept
 from async_jobs.errors import ApiError, ConfigError, InvalidJob
-from async_jobs.models import JobFields, JobStatus, NewJob
+from async_jobs.models import JobFields, JobStatus, NewJob, new_job_id
 from async_jobs.schemas import (
     MOST_JOBS_PER_REQUEST,
     EnqueueManyResponse,
@@ -39,9 +42,10 @@ from async_jobs.schemas import (
     ProblemView,
 )
 
-MOST_SENDS = 3
 FIRST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 30.0
+MOST_OWN_WAIT_SECONDS = 3.0
+_NOT_SENT = "no_connection"
 _PASSING_STATUSES = (429, 502, 503, 504)
 _ANY_PAYLOAD_BYTES = 1 << 40
 _NO_JOB_ID = UUID(int=0)
@@ -52,9 +56,9 @@ Answer = TypeVar("Answer", bound=BaseModel)
 class AsyncJobsHttpClient:
     """A client of the jobs API at *base_url*, to be closed: `async with` or `aclose()`.
 
-    *timeout_seconds* bounds each request. A given *http_client* is used as it is, and its owner
-    closes it. *prefix* is the one the server's router was made with. Methods raise ApiError, and
-    InvalidJob before anything is sent.
+    *timeout_seconds* bounds each request, *give_up_after_seconds* a call with all it repeats. A
+    given *http_client* is used as it is, and its owner closes it. *prefix* is the one the server's
+    router was made with. Methods raise ApiError, and InvalidJob before anything is sent.
 
     Raises ConfigError for an address that is none, and for a token that would travel over plain
     http to another machine, unless *allow_insecure* says that the network is trusted.
@@ -66,6 +70,7 @@ class AsyncJobsHttpClient:
         auth_token: str | None = None,
         *,
         timeout_seconds: float = 10,
+        give_up_after_seconds: float = 30,
         http_client: httpx2.AsyncClient | None = None,
         prefix: str = "/jobs",
         allow_insecure: bool = False,
@@ -76,6 +81,7 @@ class AsyncJobsHttpClient:
         self._headers = _headers(auth_token)
         self._auth = httpx2.USE_CLIENT_DEFAULT if auth_token is None else None
         self._timeout_seconds = timeout_seconds
+        self._give_up_after_seconds = give_up_after_seconds
         self._http = http_client or httpx2.AsyncClient()
         self._owns_http = http_client is None
 
@@ -107,8 +113,9 @@ class AsyncJobsHttpClient:
     async def enqueue(self, new: NewJob | None = None, /, **fields: Any) -> UUID:
         """Enqueue one job, a NewJob or its fields; its id, or that of its unfinished twin.
 
-        Without a dedupe_key the request is sent once. After an ApiError without a status the job
-        may have been stored; with a dedupe_key it is safe to call again.
+        The job gets an id here unless it has one, so that the request may be sent again. After an
+        ApiError without a status it may have been stored: to call again safely, give it a job_id
+        or a dedupe_key.
         """
         job = NewJob(**fields) if new is None else new
         return (await self.enqueue_and_forecast(job)).job_id
@@ -123,8 +130,8 @@ class AsyncJobsHttpClient:
             EnqueueResponse,
             "POST",
             "/enqueue",
-            content=_json(_described(new)),
-            repeatable=new.dedupe_key is not None,
+            content=_json(_described(_with_id(new))),
+            repeatable=True,
         )
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> Sequence[UUID]:
@@ -134,7 +141,7 @@ class AsyncJobsHttpClient:
         described = []
         for index, job in enumerate(jobs):
             try:
-                described.append(_described(job))
+                described.append(_described(_with_id(job)))
             except InvalidJob as error:
                 error.index = index
                 raise
@@ -143,7 +150,7 @@ class AsyncJobsHttpClient:
             "POST",
             "/enqueue-many",
             content=_json({"jobs": described}),
-            repeatable=all(job.dedupe_key is not None for job in jobs),
+            repeatable=True,
         )
         return [each.job_id for each in answer.jobs]
 
@@ -213,36 +220,43 @@ class AsyncJobsHttpClient:
         content: bytes | None = None,
         repeatable: bool = False,
     ) -> Answer:
-        """Send until there is an answer that counts; at most three times."""
-        request = self._http.build_request(
-            method,
-            self._jobs_url + path,
-            params=query,
-            content=content,
-            headers=self._headers,
-            timeout=self._timeout_seconds,
-        )
-        for send in range(1, MOST_SENDS + 1):
+        """Send until there is an answer that counts, or repeating is of no use any more."""
+        give_up_at = time.monotonic() + self._give_up_after_seconds
+        for send in count(1):
+            left = max(0.001, give_up_at - time.monotonic())
+            request = self._http.build_request(
+                method,
+                self._jobs_url + path,
+                params=query,
+                content=content,
+                headers=self._headers,
+                timeout=min(self._timeout_seconds, left),
+            )
             try:
-                return await self._send(shape, request)
+                return await self._send(shape, request, min(self._timeout_seconds, left))
             except ApiError as error:
                 wait_seconds = wait_before(send, error.retry_after_seconds, random.random())
                 passing = error.status is None or error.status in _PASSING_STATUSES
-                if not (repeatable and passing and send < MOST_SENDS and wait_seconds is not None):
+                fits = error.code == _NOT_SENT or (repeatable and passing)
+                if not fits or wait_seconds is None:
+                    raise
+                if time.monotonic() + wait_seconds >= give_up_at:
                     raise
             await asyncio.sleep(wait_seconds)
         raise AssertionError("unreachable")
 
-    async def _send(self, shape: type[Answer], request: httpx2.Request) -> Answer:
+    async def _send(
+        self, shape: type[Answer], request: httpx2.Request, timeout_seconds: float
+    ) -> Answer:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(timeout_seconds):
                 response = await self._http.send(request, auth=self._auth, follow_redirects=False)
-        except (httpx2.TimeoutException, TimeoutError) as error:
-            text = f"no answer within {self._timeout_seconds:g} s from {self._jobs_url}"
-            raise ApiError(None, "timeout", text) from error
         except httpx2.TransportError as error:
             text = f"{self._jobs_url} cannot be reached ({type(error).__name__}); is the API up?"
-            raise ApiError(None, "no_connection", text) from error
+            raise ApiError(None, _code_of(error), text) from error
+        except TimeoutError as error:
+            text = f"no answer within {timeout_seconds:g} s from {self._jobs_url}"
+            raise ApiError(None, "timeout", text) from error
         if not response.is_success:
             raise _refusal(response)
         try:
@@ -252,13 +266,21 @@ class AsyncJobsHttpClient:
             raise ApiError(response.status_code, "unexpected_answer", text) from error
 
 
+def _code_of(error: httpx2.TransportError) -> str:
+    """Whether anything may have reached the server: only then the request may have been obeyed."""
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return _NOT_SENT
+    return "timeout" if isinstance(error, httpx2.TimeoutException) else "connection_lost"
+
+
 def wait_before(sends: int, retry_after_seconds: float | None, chance: float) -> float | None:
     """Seconds to wait after *sends* sends; None if the server asks for more than is sensible.
 
     *chance* is uniform in [0, 1): callers that failed together must not come back together.
     """
     if retry_after_seconds is None:
-        return float(FIRST_WAIT_SECONDS * 2 ** (sends - 1) * (0.5 + chance))
+        grown = FIRST_WAIT_SECONDS * 2 ** min(sends - 1, 10)
+        return float(min(grown, MOST_OWN_WAIT_SECONDS) * (0.5 + chance))
     if retry_after_seconds > LONGEST_WAIT_SECONDS:
         return None
     return retry_after_seconds * (1 + chance / 4)
@@ -304,6 +326,10 @@ def _place(job_id: UUID | str) -> str:
         raise InvalidJob("job_id", "invalid_uuid", "must be a UUID, as enqueue gave it") from None
 
 
+def _with_id(new: NewJob) -> NewJob:
+    return new if new.job_id is not None else replace(new, job_id=new_job_id())
+
+
 def _described(new: NewJob) -> dict[str, Any]:
     """The job as JSON-able fields, after the check; what was not said stays unsaid."""
     accepted = accept(
@@ -328,6 +354,7 @@ def _described(new: NewJob) -> dict[str, Any]:
         "priority": accepted.priority,
         "parent_deadline_at": _time(new.parent_deadline_at),
         "reject_if_infeasible": accepted.reject_if_infeasible or None,
+        "job_id": str(accepted.id) if accepted.has_chosen_id else None,
     }
     return {name: value for name, value in fields.items() if value is not None}
 

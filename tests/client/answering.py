@@ -32,10 +32,15 @@ class Server:
         return answer
 
     def client(
-        self, base_url: str = "https://jobs.example.com", **options: Any
+        self,
+        base_url: str = "https://jobs.example.com",
+        *,
+        follow_redirects: bool = False,
+        **options: Any,
     ) -> AsyncJobsHttpClient:
-        http = httpx2.AsyncClient(transport=httpx2.MockTransport(self), **options)
-        return AsyncJobsHttpClient(base_url, TOKEN, http_client=http)
+        transport = httpx2.MockTransport(self)
+        http = httpx2.AsyncClient(transport=transport, follow_redirects=follow_redirects)
+        return AsyncJobsHttpClient(base_url, TOKEN, http_client=http, **options)
 
 
 def new_job(**changes: Any) -> NewJob:

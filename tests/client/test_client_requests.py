@@ -39,7 +39,9 @@ async def test_a_job_is_sent_with_its_token_and_only_what_was_said() -> None:
     assert job_id == UUID(JOB_ID)
     assert str(sent.url) == "https://jobs.example.com/jobs/enqueue"
     assert sent.headers["authorization"] == f"Bearer {TOKEN}"
-    assert json.loads(sent.content) == {
+    asked = json.loads(sent.content)
+    assert UUID(asked.pop("job_id")).version == 7
+    assert asked == {
         "tenant_id": "t",
         "use_case": "notifications",
         "type": "x",
@@ -129,43 +131,96 @@ Call = Callable[[AsyncJobsHttpClient], Any]
 REPEATED: dict[str, Call] = {
     "get": lambda client: client.get(JOB_ID),
     "list": lambda client: client.list(),
-    "enqueue with a key": lambda client: client.enqueue(new_job(dedupe_key="k")),
-    "a batch with keys": lambda client: client.enqueue_many([new_job(dedupe_key="k")]),
+    "enqueue": lambda client: client.enqueue(new_job()),
+    "a batch": lambda client: client.enqueue_many([new_job(dedupe_key="k"), new_job()]),
 }
 SENT_ONCE: dict[str, Call] = {
-    "enqueue without a key": lambda client: client.enqueue(new_job()),
-    "a batch with one key missing": lambda client: client.enqueue_many(
-        [new_job(dedupe_key="k"), new_job()]
-    ),
     "cancel": lambda client: client.cancel(JOB_ID),
     "requeue": lambda client: client.requeue(JOB_ID),
 }
-PASSING = [AGAIN, httpx2.Response(502), httpx2.ConnectError("x"), httpx2.ReadTimeout("x")]
+NOT_SENT = {
+    "refused": httpx2.ConnectError("x"),
+    "slow to connect": httpx2.ConnectTimeout("x"),
+    "none free": httpx2.PoolTimeout("x"),
+}
+AMBIGUOUS = {
+    "503": AGAIN,
+    "502": httpx2.Response(502),
+    "time-out": httpx2.ReadTimeout("x"),
+    "cut": httpx2.ReadError("x"),
+    "reset": httpx2.WriteError("x"),
+    "half an answer": httpx2.RemoteProtocolError("x"),
+}
 
 
 @pytest.mark.parametrize("call", REPEATED.values(), ids=REPEATED.keys())
-@pytest.mark.parametrize("answer", PASSING, ids=["503", "502", "no connection", "time-out"])
-async def test_what_is_safe_to_repeat_is_sent_three_times(
+@pytest.mark.parametrize(
+    "answer", [*NOT_SENT.values(), *AMBIGUOUS.values()], ids=[*NOT_SENT, *AMBIGUOUS]
+)
+async def test_what_is_safe_to_repeat_is_repeated_word_for_word(
     call: Call, answer: Any, no_pause: list[float]
 ) -> None:
-    server = Server(answer, answer, answer)
+    server = Server(answer, answer, answer, httpx2.Response(404))
 
-    with pytest.raises(ApiError):
+    with pytest.raises(ApiError, match="404"):
         await call(server.client())
 
-    assert len(server.requests) == 3
-    assert len(no_pause) == 2
+    assert len(no_pause) == 3
+    assert len({(request.url, request.content) for request in server.requests}) == 1
 
 
 @pytest.mark.parametrize("call", SENT_ONCE.values(), ids=SENT_ONCE.keys())
-@pytest.mark.parametrize("answer", PASSING, ids=["503", "502", "no connection", "time-out"])
-async def test_what_may_happen_twice_is_sent_once(call: Call, answer: Any) -> None:
+@pytest.mark.parametrize("answer", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
+async def test_what_may_have_been_obeyed_already_is_sent_once(call: Call, answer: Any) -> None:
     server = Server(answer)
 
     with pytest.raises(ApiError):
         await call(server.client())
 
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("call", SENT_ONCE.values(), ids=SENT_ONCE.keys())
+@pytest.mark.parametrize("answer", NOT_SENT.values(), ids=NOT_SENT.keys())
+async def test_what_reached_nobody_is_sent_again(
+    call: Call, answer: Any, no_pause: list[float]
+) -> None:
+    server = Server(answer, job_view("cancelled"))
+
+    job = await call(server.client())
+
+    assert job.status is JobStatus.CANCELLED
+
+
+async def test_repeating_ends_in_time(no_pause: list[float]) -> None:
+    server = Server(*[AGAIN] * 3, *[httpx2.ConnectError("x")] * 1_000)
+    client = server.client(give_up_after_seconds=0.05)
+
+    with pytest.raises(ApiError, match="cannot be reached"):
+        await client.enqueue(new_job())
+
+    assert len(server.requests) < 1_000
+
+
+async def test_a_wait_that_would_end_too_late_is_not_begun(no_pause: list[float]) -> None:
+    later = httpx2.Response(
+        503, json={"error": "store_unavailable", "detail": []}, headers={"Retry-After": "5"}
+    )
+    server = Server(later)
+
+    with pytest.raises(ApiError) as refused:
+        await server.client(give_up_after_seconds=4).enqueue(new_job())
+
+    assert refused.value.status == 503
+    assert no_pause == []
+
+
+async def test_a_job_keeps_the_id_that_its_caller_chose() -> None:
+    server = Server(ACCEPTED)
+
+    await server.client().enqueue(new_job(job_id=UUID(JOB_ID)))
+
+    assert json.loads(server.requests[0].content)["job_id"] == JOB_ID
 
 
 async def test_the_answer_after_a_passing_fault_counts(no_pause: list[float]) -> None:
@@ -206,6 +261,7 @@ async def test_a_server_that_asks_for_a_long_wait_is_not_waited_for() -> None:
         (1, None, 0.0, 0.1),
         (1, None, 1.0, 0.3),
         (2, None, 0.5, 0.4),
+        (50, None, 0.5, 3.0),
         (1, 0.0, 0.9, 0.0),
         (1, 4.0, 0.0, 4.0),
         (1, 4.0, 1.0, 5.0),
@@ -289,7 +345,7 @@ def test_a_token_that_cannot_be_sent_is_refused(token: str) -> None:
 
 
 async def test_the_token_is_in_no_representation_and_no_error() -> None:
-    client = Server(httpx2.ConnectError("x")).client()
+    client = Server(httpx2.ReadError("x")).client()
 
     with pytest.raises(ApiError) as refused:
         await client.cancel(JOB_ID)
