@@ -11,10 +11,10 @@ Every rule about jobs is the service's, and every refusal is worded in
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.params import Depends as Dependency
@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from async_jobs.access import ApiToken, Identity, Scope
 from async_jobs.api.auth import Caller, Gate, gate_for
+from async_jobs.api.bounded import ANSWER_WITHIN_SECONDS, within
 from async_jobs.api.problems import Refusal, other_tenant
 from async_jobs.api.route import route_class
 from async_jobs.core.acceptance import NAME_PATTERN
@@ -41,6 +42,7 @@ from async_jobs.schemas import (
 )
 from async_jobs.service import MOST_PER_PAGE, JobService
 
+T = TypeVar("T")
 JobServiceFactory = Callable[[], JobService | Awaitable[JobService]]
 
 MAX_REQUEST_BYTES = 1024 * 1024
@@ -73,6 +75,7 @@ def create_jobs_router(
     tags: Sequence[str | Enum] = ("jobs",),
     dependencies: Sequence[Dependency] = (),
     max_request_bytes: int = MAX_REQUEST_BYTES,
+    answer_within_seconds: float = ANSWER_WITHIN_SECONDS,
 ) -> APIRouter:
     """The router with every endpoint of the job service.
 
@@ -82,14 +85,15 @@ def create_jobs_router(
     their tenant's jobs only if they have one: pass `config.api_tokens`.
     *dependencies* run after the token was checked. *max_request_bytes* bounds what is read of
     one request, four times as much for enqueue-many; raise it together with
-    ASYNC_JOBS_MAX_PAYLOAD_BYTES.
+    ASYNC_JOBS_MAX_PAYLOAD_BYTES. After *answer_within_seconds* without a word from the database
+    the answer is 503.
 
     Raises ConfigError if a token is required and none, or a blank one, is expected.
     """
     gate = gate_for(expected_auth_token, tokens) if require_auth_token else None
     shown = [] if gate is None else [Security(HTTPBearer(auto_error=False))]
     router = APIRouter(prefix=prefix, tags=list(tags), dependencies=[*shown, *dependencies])
-    endpoints = _Endpoints(job_service_factory)
+    endpoints = _Endpoints(job_service_factory, answer_within_seconds)
     _add_enqueue(router, endpoints, gate, max_request_bytes)
     _add_reading(router, endpoints, route_class(gate, max_request_bytes, Scope.READ))
     _add_operating(router, endpoints, route_class(gate, max_request_bytes, Scope.OPERATE))
@@ -165,14 +169,15 @@ def _add_operating(router: APIRouter, endpoints: _Endpoints, route: type[APIRout
 class _Endpoints:
     """One method for each endpoint; their first lines are the texts of the OpenAPI document."""
 
-    def __init__(self, job_service_factory: JobServiceFactory) -> None:
+    def __init__(self, job_service_factory: JobServiceFactory, within_seconds: float) -> None:
         self._factory = job_service_factory
+        self._within_seconds = within_seconds
 
     async def enqueue(self, job: EnqueueRequest, caller: Caller) -> Response:
         """Enqueue one job: 201, or 200 if an unfinished job has its dedupe_key already."""
         _check_tenant(caller, job.tenant_id, "body", "tenant_id")
         service = await self._service()
-        enqueued = await service.enqueue(job.to_new_job())
+        enqueued = await self._in_time(service.enqueue(job.to_new_job()))
         return _json(_response(enqueued), 200 if enqueued.deduplicated else 201)
 
     async def enqueue_many(self, batch: EnqueueManyRequest, caller: Caller) -> Response:
@@ -180,7 +185,8 @@ class _Endpoints:
         for index, job in enumerate(batch.jobs):
             _check_tenant(caller, job.tenant_id, "body", "jobs", index, "tenant_id")
         service = await self._service()
-        stored = await service.enqueue_many([job.to_new_job() for job in batch.jobs])
+        jobs = [job.to_new_job() for job in batch.jobs]
+        stored = await self._in_time(service.enqueue_many(jobs))
         answer = EnqueueManyResponse(jobs=[_response(enqueued) for enqueued in stored])
         return _json(answer, 200 if all(each.deduplicated for each in stored) else 201)
 
@@ -197,8 +203,10 @@ class _Endpoints:
         _check_tenant(caller, tenant_id, "query", "tenant_id")
         service = await self._service()
         tenant_id = tenant_id or caller.tenant_id
-        page = await service.list(
-            tenant_id=tenant_id, use_case=use_case, status=status, limit=limit, cursor=cursor
+        page = await self._in_time(
+            service.list(
+                tenant_id=tenant_id, use_case=use_case, status=status, limit=limit, cursor=cursor
+            )
         )
         return _json(JobListView.model_validate(page))
 
@@ -218,23 +226,35 @@ class _Endpoints:
             text = "needs a token that is bound to no tenant"
             raise Refusal(403, ["header", "authorization"], "bound_token", text)
         service = await self._service()
-        found = await service.slo(use_case, tenant_id=tenant_id, tenants=tenants, window=window)
+        found = await self._in_time(
+            service.slo(use_case, tenant_id=tenant_id, tenants=tenants, window=window)
+        )
         return _json(SloView.model_validate({"use_cases": found}))
 
     async def get_job(self, job_id: JobId, caller: Caller) -> Response:
         """Get one job, whole."""
         service = await self._service()
-        return _job(await service.get(job_id, tenant_id=caller.tenant_id))
+        job = await self._in_time(service.get(job_id, tenant_id=caller.tenant_id))
+        return _job(job)
 
     async def cancel(self, job_id: JobId, caller: Caller) -> Response:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat."""
         service = await self._service()
-        return _job(await service.cancel(job_id, tenant_id=caller.tenant_id, actor=caller.name))
+        job = await self._in_time(
+            service.cancel(job_id, tenant_id=caller.tenant_id, actor=caller.name)
+        )
+        return _job(job)
 
     async def requeue(self, job_id: JobId, caller: Caller) -> Response:
         """Put a finished job back, due now, with three fresh attempts."""
         service = await self._service()
-        return _job(await service.requeue(job_id, tenant_id=caller.tenant_id, actor=caller.name))
+        job = await self._in_time(
+            service.requeue(job_id, tenant_id=caller.tenant_id, actor=caller.name)
+        )
+        return _job(job)
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        return await within(self._within_seconds, work)
 
     async def _service(self) -> JobService:
         made = self._factory()

@@ -74,9 +74,9 @@ class Door:
             try:
                 async with self._borrowed() as conn, _autocommit(conn):
                     return await _fetch(conn, sql, params, row_factory, prepare)
-            except pg.DeadlockDetected:
+            except pg.DeadlockDetected as error:
                 if not tries_left:
-                    raise
+                    raise _deadlocked(error) from error
         raise AssertionError("unreachable")
 
     @asynccontextmanager
@@ -89,8 +89,11 @@ class Door:
             async with on.transaction():
                 yield on
             return
-        async with self._borrowed() as conn, conn.transaction():
-            yield conn
+        try:
+            async with self._borrowed() as conn, conn.transaction():
+                yield conn
+        except pg.DeadlockDetected as error:
+            raise _deadlocked(error) from error
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[Connection]:
@@ -116,6 +119,10 @@ class Door:
             raise StoreUnavailable(
                 f"The database cannot be used: {type(error).__name__}."
             ) from error
+
+
+def _deadlocked(error: pg.DeadlockDetected) -> StoreUnavailable:
+    return StoreUnavailable(f"The database cannot be used: {type(error).__name__}.")
 
 
 @asynccontextmanager

@@ -120,8 +120,7 @@ CROSS JOIN LATERAL (
          WHERE jobs.tenant_id = new.tenant_id AND jobs.dedupe_key = new.dedupe_key
             AND jobs.dedupe_key IS NOT NULL AND jobs.finished_at IS NULL)
     ) AS twin
-    LIMIT 1
-) AS found;
+    LIMIT 1) AS found;
 
 -- name: count_unfinished
 -- Unfinished jobs of a tenant, counted no further than `most`: three index ranges, each cut off.
