@@ -2,8 +2,13 @@
 
 The library itself configures nothing: its loggers are `async_jobs.*`, and what
 becomes of the records is the application's choice. Only the command line calls
-`configure`. Text that came from outside is escaped, so that one event is always
-one line.
+`configure`. Text that came from outside is escaped and capped, so that one record
+is always one line, tracebacks included, and no terminal obeys it.
+
+Lines logged while a handler runs say for which job: by whatever logger, in its
+tasks and in the thread of a plain function. A context variable holds the job;
+`JobFields` puts it on each record, in the thread that logs, so that it is still
+there where a queue hands records to another thread.
 """
 
 from __future__ import annotations
@@ -27,6 +32,12 @@ _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, 
 
 current_job: ContextVar[StartedJob | None] = ContextVar("async_jobs_current_job", default=None)
 """The job whose handler runs here; lines logged inside a handler carry it."""
+
+Fields = dict[str, str | int]
+
+MOST_OF_MESSAGE = 2_000
+MOST_OF_TRACEBACK = 8_000
+_NUMBERS = (bool, int, float, type(None))
 
 _WORDING: dict[type[ev.Event], tuple[int, str]] = {
     ev.JobEnqueued: (_DEBUG, "enqueued"),
@@ -102,14 +113,14 @@ _UNSAID = ("slack", "slacks")
 """Figures for counting, one for each job of a pass; too many for a line."""
 
 
-def job_labels(job: StartedJob) -> dict[str, str]:
+def job_labels(job: StartedJob) -> Fields:
     """What a line logged by the handler of *job* says about it."""
     return {
         "job_id": str(job.id),
         "tenant_id": job.tenant_id,
         "use_case": job.use_case,
         "type": job.type,
-        "attempt": str(job.attempts),
+        "attempt": job.attempts,
     }
 
 
@@ -140,7 +151,7 @@ def _one_line_error(error: dict[str, Any] | None) -> str:
     return f"{text} (which is {late:.1f} s after the promised deadline)"
 
 
-def escape(text: str, most: int = 2_000) -> str:
+def escape(text: str, most: int = MOST_OF_MESSAGE) -> str:
     """*text* as one printable line: control characters become their escapes."""
     text = safe_text(text, most)
     if text.isprintable():
@@ -150,36 +161,79 @@ def escape(text: str, most: int = 2_000) -> str:
     )
 
 
+class JobFields(logging.Filter):
+    """Gives every record a `job`: the fields of the job whose handler logs it, or None.
+
+    Add it to a handler of your own, before one that formats in another thread.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "job"):
+            record.job = _current()
+        return True
+
+
 class TextFormatter(logging.Formatter):
-    """`12:00:01.234 INFO  message`, tracebacks on their own lines."""
+    """`12:00:01.234 INFO    message  [job ..., tenant ..., use case ..., attempt ...]`."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        line = f"{at} {record.levelname:<7} {escape(record.getMessage())}"
-        if (job := current_job.get()) and not hasattr(record, "event"):
-            line += f"  [job {job.id}]"
+        line = f"{at} {escape(record.levelname, 20):<7} {escape(_message(record))}"
+        if (job := _job(record)) and not hasattr(record, "event"):
+            line += "  [job {job_id}, tenant {tenant_id}, use case {use_case}, ".format(**job)
+            line += f"attempt {job['attempt']}]"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info).splitlines()
+            trace = " | ".join(each.strip() for each in lines)
+            line += f"  {escape(trace, MOST_OF_TRACEBACK)}"
         return line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line; characters that do not print are escaped in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
-            "message": safe_text(record.getMessage(), 8_000),
-            **(job_labels(job) if (job := current_job.get()) else {}),
+            "message": safe_text(_message(record), MOST_OF_MESSAGE),
+            **(_job(record) or {}),
         }
         if event := getattr(record, "event", None):
             line["event"] = event
-            line |= {key: value for key, value in record.__dict__["facts"].items() if value != ""}
+            facts = record.__dict__["facts"]
+            line |= {key: _plain(value) for key, value in facts.items() if value != ""}
         if record.exc_info:
-            line["traceback"] = safe_text(self.formatException(record.exc_info), 8_000)
-        return json.dumps(line, default=str, ensure_ascii=False)
+            trace = self.formatException(record.exc_info)
+            line["traceback"] = safe_text(trace, MOST_OF_TRACEBACK)
+        text = json.dumps(line, default=str, ensure_ascii=False)
+        if text.isprintable():
+            return text
+        # Only inside of strings can there be any.
+        return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What was logged; a wrong format in a handler costs its arguments, never the line."""
+    try:
+        return record.getMessage()
+    except Exception as error:
+        return f"{safe_text(record.msg, MOST_OF_MESSAGE)} ({type(error).__name__} in its arguments)"
+
+
+def _current() -> Fields | None:
+    job = current_job.get()
+    return job_labels(job) if job else None
+
+
+def _job(record: logging.LogRecord) -> Fields | None:
+    job: Fields | None = record.__dict__["job"] if "job" in record.__dict__ else _current()
+    return job
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, _NUMBERS) else safe_text(value, MOST_OF_MESSAGE)
 
 
 _FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
@@ -192,6 +246,7 @@ def configure(level: str, *, log_format: str = "text") -> None:
     """Log to standard error; for the command line only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[log_format]())
+    handler.addFilter(JobFields())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("boto3", "botocore", "urllib3", "psycopg.pool"):
         logging.getLogger(chatty).setLevel(

@@ -39,7 +39,7 @@ async def test_log_lines_name_the_job(shared_stage: Stage, service: JobService) 
     worker = shared_stage.processes[1]
 
     await shared_stage.until("the end is logged", lambda: f"job {job_id} (note" in worker.log)
-    assert f"noted a log line  [job {job_id}]" in worker.log
+    assert f"noted a log line  [job {job_id}, tenant acme, use case {USE_CASE}" in worker.log
 
 
 async def test_a_job_that_failed_runs_again(shared_stage: Stage, service: JobService) -> None:

@@ -260,8 +260,9 @@ async def test_every_line_logged_inside_a_handler_carries_the_job(
     finally:
         logging.getLogger().removeHandler(listener)
 
-    assert [text.endswith(f"[job {attempt.job.id}]") for text, _ in lines] == [True, True]
-    assert [(line["tenant_id"], line["attempt"]) for _, line in lines] == [("acme", "1")] * 2
+    told = f"[job {attempt.job.id}, tenant acme, use case mail, attempt 1]"
+    assert [text.endswith(told) for text, _ in lines] == [True, True]
+    assert [(line["tenant_id"], line["attempt"]) for _, line in lines] == [("acme", 1)] * 2
 
 
 async def test_context_variables_of_one_handler_do_not_reach_the_next(
