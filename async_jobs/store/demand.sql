@@ -21,7 +21,7 @@ SELECT count(*)::int
 FROM (
     SELECT FROM jobs
     WHERE use_case = %(use_case)s AND due
-        AND deadline_at <= coalesce(%(now)s::timestamptz, clock_timestamp())
+        AND deadline_at <= (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()))
             + make_interval(secs => %(within_seconds)s)
     ORDER BY deadline_at
     LIMIT %(most)s
@@ -82,7 +82,7 @@ FROM (
         WHERE use_case = %(use_case)s AND due AND tenant_id = %(tenant_id)s
             AND jobs.type = flow.type AND jobs.is_retry = flow.is_retry
             AND jobs.priority = flow.priority
-            AND deadline_at <= coalesce(%(now)s::timestamptz, clock_timestamp())
+            AND deadline_at <= (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()))
                 + make_interval(secs => %(within_seconds)s)
         ORDER BY deadline_at
         LIMIT %(most)s

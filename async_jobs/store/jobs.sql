@@ -2,6 +2,8 @@
 --   * `now` NULL means the database's clock; tests and simulations pass a time.
 --   * clock_timestamp(), not now(): now() stands still while a write waits for a row lock,
 --     and a lease that ran out in the meantime would look alive.
+--   * where an index is to end at the clock, it is read in a subquery, once: a clock that is read
+--     anew for each row cannot end a scan, which then reads everything that has not come yet.
 --   * durations travel as seconds and become intervals without days.
 --   * `id = ANY (ARRAY (SELECT ...))` keeps the planner from joining the whole table
 --     when it cannot see how few rows the inner query gives. Where the inner query locks them,
@@ -214,7 +216,7 @@ SET due = true
 WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM jobs
         WHERE NOT due AND leased_at IS NULL AND finished_at IS NULL
-            AND run_at <= coalesce(%(now)s::timestamptz, clock_timestamp())
+            AND run_at <= (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()))
         ORDER BY run_at
         LIMIT %(most)s
         FOR UPDATE SKIP LOCKED
@@ -444,7 +446,7 @@ DELETE FROM jobs
 WHERE id = ANY (ARRAY(
         SELECT id FROM jobs
         WHERE use_case = %(use_case)s
-            AND finished_at < coalesce(%(now)s::timestamptz, clock_timestamp())
+            AND finished_at < (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()))
                 - make_interval(secs => %(retention_seconds)s)
         ORDER BY finished_at
         LIMIT %(most)s

@@ -19,7 +19,7 @@ FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) 
 WHERE id = ANY (ARRAY(
         SELECT id FROM jobs
         WHERE use_case = %(use_case)s AND due
-            AND deadline_at < coalesce(%(now)s::timestamptz, clock_timestamp())
+            AND deadline_at < (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()))
         ORDER BY deadline_at
         LIMIT %(most)s
         FOR UPDATE SKIP LOCKED

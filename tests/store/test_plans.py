@@ -79,6 +79,10 @@ class Table:
         if first:
             states |= dict.fromkeys(("leased", "running", "lost", "ripe", "done"), 2 * BATCH)
             states["scheduled"] = 200
+        self.add(states)
+
+    def add(self, states: dict[str, int]) -> None:
+        """Add so many jobs in each state, to every use case."""
         indexes = [
             row[0]
             for row in self.conn.execute(
@@ -274,3 +278,29 @@ def test_no_statement_of_the_core_path_touches_more_when_the_backlog_grows(table
     assert not too_many
     assert not grown
     assert not idle
+
+
+@pytest.mark.slow
+def test_a_scan_ends_at_the_servers_own_clock(table: Table) -> None:
+    """With a clock that a test gives, a scan that reads everything to come would go unseen."""
+    table.fill(1, first=True)
+    states = {"waiting": 3_000, "scheduled": 3_000, "done": 3_000}
+    table.add(states)
+
+    buffers = {
+        (name, use_case): table.buffers(name, params)[0]
+        for use_case in USE_CASES
+        for name, params in clocked_statements(use_case)
+    }
+
+    assert {key: count for key, count in buffers.items() if count > FIXED} == {}
+
+
+def clocked_statements(use_case: str) -> Iterator[tuple[str, Params]]:
+    """Statements of which nothing has come yet by the server's clock: the fill is of 2029."""
+    now = {"now": None, "use_case": use_case, "most": BATCH}
+    yield "promote_due", now
+    yield "prune_finished", {**now, "retention_seconds": 0.0}
+    yield "end_late", {**now, "status": "dead"}
+    yield "count_due_before", {**now, "within_seconds": 60.0}
+    yield "count_due_of_tenant", {**now, "tenant_id": "acme", "within_seconds": 60.0}
