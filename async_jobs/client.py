@@ -166,14 +166,19 @@ class AsyncJobsHttpClient:
         status: JobStatus | str | None = None,
         limit: int = 100,
         cursor: UUID | str | None = None,
+        payloads: bool = False,
     ) -> JobListView:
-        """Jobs newest first; pass a page's `next_cursor` as *cursor* for the next page."""
+        """Jobs newest first; pass a page's `next_cursor` as *cursor* for the next page.
+
+        With *payloads* at most 100 of them, payload and result included.
+        """
         wanted = {
             "tenant_id": tenant_id,
             "use_case": use_case,
             "status": None if status is None else str(status),
             "limit": str(limit),
             "cursor": None if cursor is None else str(cursor),
+            "payloads": "true" if payloads else None,
         }
         given = {name: value for name, value in wanted.items() if value is not None}
         return await self._ask(JobListView, "GET", "/", query=given, repeatable=True)

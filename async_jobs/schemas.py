@@ -147,15 +147,14 @@ class EnqueueManyResponse(_Answer):
     jobs: list[EnqueueResponse]
 
 
-class JobView(_Answer):
-    """One job, whole. Times are UTC."""
+class _AnyJobView(_Answer):
+    """What every view of a job has. Times are UTC."""
 
     id: UUID
     tenant_id: str
     use_case: str
     type: str
     status: JobStatus
-    payload: Json
     queue: str
     run_at: Time
     delay_tolerance_seconds: float
@@ -185,10 +184,22 @@ class JobView(_Answer):
         return self.status.is_finished
 
 
+class JobView(_AnyJobView):
+    """One job, whole. Times are UTC."""
+
+    payload: Json
+
+
+class ListedJobView(_AnyJobView):
+    """One job in a list: payload and result are null unless they were asked for."""
+
+    payload: Json | None = None
+
+
 class JobListView(_Answer):
     """Jobs newest first; `next_cursor` asks for the next page, null: this was the last."""
 
-    jobs: list[JobView]
+    jobs: list[ListedJobView]
     next_cursor: UUID | None = None
 
 

@@ -78,6 +78,7 @@ class ServiceDesk(DemandDesk, Protocol):
         status: JobStatus | None = None,
         before: UUID | None = None,
         limit: int = 100,
+        payloads: bool = True,
     ) -> Page: ...
 
     async def cancel(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None: ...
@@ -229,8 +230,12 @@ class JobService:
         status: JobStatus | str | None = None,
         limit: int = 100,
         cursor: UUID | None = None,
+        payloads: bool = True,
     ) -> Page:
-        """Jobs newest first, 1 to 1,000 of them; `cursor` is the page before's `next_cursor`."""
+        """Jobs newest first, 1 to 1,000 of them; `cursor` is the page before's `next_cursor`.
+
+        Without *payloads* their payload and result are not read, and None.
+        """
         if not 1 <= limit <= MOST_PER_PAGE:
             raise InvalidJob("limit", "out_of_range", f"must be from 1 to {MOST_PER_PAGE}")
         return await self._store.find(
@@ -239,6 +244,7 @@ class JobService:
             status=None if status is None else JobStatus(status),
             before=cursor,
             limit=limit,
+            payloads=payloads,
         )
 
     async def cancel(
@@ -246,9 +252,8 @@ class JobService:
     ) -> Job:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat.
 
-        With *tenant_id* no other tenant's job is found. *actor* is who asks, for the log.
-
-        Raises JobNotFound, and MoveRefused for a job that has finished.
+        With *tenant_id* no other tenant's job is found. *actor* is who asks, for the log. Raises
+        JobNotFound, and MoveRefused for a job that has finished.
         """
         job = await self._store.cancel(job_id, tenant_id=tenant_id)
         if job is None:
@@ -269,10 +274,8 @@ class JobService:
     ) -> Job:
         """Put a finished job back, due now, with *more_attempts* beyond those it has used.
 
-        With *tenant_id* no other tenant's job is found. *actor* is who asks, for the log.
-
-        Raises JobNotFound, and MoveRefused for a job that is not finished, or whose dedupe_key
-        an unfinished job holds.
+        *tenant_id* and *actor* as for `cancel`. Raises JobNotFound, and MoveRefused for a job that
+        is not finished, or whose dedupe_key an unfinished job holds.
         """
         job = await self._store.requeue(job_id, more_attempts=more_attempts, tenant_id=tenant_id)
         if job is None:
@@ -371,11 +374,8 @@ def _topics(jobs: Sequence[AcceptedJob], now: datetime) -> set[str]:
 def _foretold(enqueued: Enqueued, forecast: Forecast) -> Enqueued:
     if enqueued.deduplicated:
         return enqueued
-    return replace(
-        enqueued,
-        predicted_start_at=forecast.predicted_start_at,
-        feasible=forecast.feasible,
-    )
+    predicted = forecast.predicted_start_at
+    return replace(enqueued, predicted_start_at=predicted, feasible=forecast.feasible)
 
 
 def _event(job: AcceptedJob, enqueued: Enqueued) -> JobEnqueued:

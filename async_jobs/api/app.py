@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 from socket import socket
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from async_jobs.access import ApiToken
 from async_jobs.api.auth import gate_for
+from async_jobs.api.problems import fault, problem
 from async_jobs.api.route import route_class
 from async_jobs.api.router import MAX_REQUEST_BYTES, JobServiceFactory, create_jobs_router
 
@@ -45,6 +48,7 @@ def build_app(
         max_request_bytes=max(MAX_REQUEST_BYTES, 4 * max_payload_bytes),
     )
     app = FastAPI(title=_TITLE, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_exception_handler(HTTPException, _refuse)
     app.include_router(jobs)
     app.add_api_route("/healthz", health, methods=["GET"], include_in_schema=False)
     gate = gate_for(expected_auth_token, tokens) if require_auth_token else None
@@ -52,6 +56,14 @@ def build_app(
     pages.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
     app.include_router(pages)
     return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses (no such page, another method), in our shape."""
+    status = getattr(error, "status_code", 500)
+    headers = getattr(error, "headers", None)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "refused")
+    return problem(status, [fault([], code, HTTPStatus(status).phrase)], headers=headers)
 
 
 async def health() -> dict[str, str]:

@@ -57,6 +57,7 @@ _FAULTS = {
     "int_parsing": ("invalid_type", "must be a whole number"),
     "int_parsing_size": ("out_of_range", "is beyond every number that is allowed"),
     "int_from_float": ("invalid_type", "must be a whole number"),
+    "bool_type": ("invalid_type", "must be true or false"),
     "float_type": ("invalid_type", "must be a number"),
     "finite_number": ("non_finite_number", "must be a finite number"),
     "dict_type": ("not_an_object", "must be a JSON object"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
@@ -39,16 +40,17 @@ class JobsRequest(Request):
         """The whole content; raises Refusal: 413 beyond the limit, 415 if it is not JSON."""
         if not hasattr(self, "_body"):
             self._body = await self._bounded_content()
+            self._check_kind()
             if not self._body:
                 raise _invalid_json("is empty")
-            if not _is_json(self.headers.get("content-type", "")):
-                raise Refusal(
-                    415,
-                    ["header", "content-type"],
-                    "unsupported_media_type",
-                    "must be application/json",
-                )
         return self._body
+
+    def _check_kind(self) -> None:
+        kinds = self.headers.getlist("content-type")
+        if len(kinds) != 1 or not _is_json(kinds[0]):
+            raise _unsupported("content-type", "must be application/json, in UTF-8")
+        if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise _unsupported("content-encoding", "must be left out: send plain JSON")
 
     async def json(self) -> Any:
         """The content as JSON; raises Refusal."""
@@ -156,8 +158,16 @@ def _invalid_json(reason: str) -> Refusal:
     return Refusal(422, ["body"], "invalid_json", reason)
 
 
+def _unsupported(header: str, message: str) -> Refusal:
+    return Refusal(415, ["header", header], "unsupported_media_type", message)
+
+
 def _is_json(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == "application/json" or (
+    kind, _, rest = content_type.lower().partition(";")
+    kind = kind.strip()
+    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]*)", rest)
+    in_utf8 = charset is None or charset[1] in ("utf-8", "utf8")
+    is_json = kind == "application/json" or (
         kind.startswith("application/") and kind.endswith("+json")
     )
+    return is_json and in_utf8

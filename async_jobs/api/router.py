@@ -11,6 +11,7 @@ Every rule about jobs is the service's, and every refusal is worded in
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from enum import Enum
@@ -20,7 +21,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.params import Depends as Dependency
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from async_jobs.access import ApiToken, Identity, Scope
 from async_jobs.api.auth import Caller, Gate, gate_for
@@ -28,6 +29,8 @@ from async_jobs.api.bounded import ANSWER_WITHIN_SECONDS, within
 from async_jobs.api.problems import Refusal, other_tenant
 from async_jobs.api.route import route_class
 from async_jobs.core.acceptance import NAME_PATTERN
+from async_jobs.core.slo import WINDOWS
+from async_jobs.errors import InvalidJob
 from async_jobs.models import Enqueued, Job, JobStatus
 from async_jobs.schemas import (
     EnqueueManyRequest,
@@ -47,7 +50,11 @@ JobServiceFactory = Callable[[], JobService | Awaitable[JobService]]
 
 MAX_REQUEST_BYTES = 1024 * 1024
 _BATCH_FACTOR = 4
-_FILTERS = ("tenant_id", "use_case", "status", "limit", "cursor")
+_FILTERS = {
+    "list": ("tenant_id", "use_case", "status", "limit", "cursor", "payloads"),
+    "slo": ("use_case", "tenant_id", "tenants", "window"),
+}
+_MOST_WITH_PAYLOADS = 100
 _REFUSALS = {
     401: "The token is missing or wrong.",
     403: "The token lacks the endpoint's scope, or is bound to another tenant.",
@@ -63,6 +70,20 @@ _REFUSALS = {
 }
 
 Name = Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$")]
+Window = Annotated[str, Query(json_schema_extra={"enum": list(WINDOWS)})]
+
+
+def _digits(value: object) -> object:
+    """Text that is a number in its one usual spelling; what is not is no number here."""
+    return value if not isinstance(value, str) or re.fullmatch(r"-?[0-9]{1,21}", value) else None
+
+
+def _word(value: object) -> object:
+    return {"true": True, "false": False}.get(value) if isinstance(value, str) else value
+
+
+Limit = Annotated[int, BeforeValidator(_digits), Query(ge=1, le=MOST_PER_PAGE)]
+Flag = Annotated[bool, BeforeValidator(_word)]
 
 
 def create_jobs_router(
@@ -129,7 +150,7 @@ def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]
             methods=["GET"],
             response_model=JobListView,
             responses=_refusals(),
-            dependencies=[Depends(refuse_doubtful_filters)],
+            dependencies=[Depends(refuse_doubtful("list"))],
             include_in_schema=path == "/",
             route_class_override=route,
         )
@@ -139,6 +160,7 @@ def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]
         methods=["GET"],
         response_model=SloView,
         responses=_refusals(),
+        dependencies=[Depends(refuse_doubtful("slo"))],
         route_class_override=route,
     )
     router.add_api_route(
@@ -196,16 +218,28 @@ class _Endpoints:
         tenant_id: Name = None,
         use_case: Name = None,
         status: JobStatus | None = None,
-        limit: Annotated[int, Query(ge=1, le=MOST_PER_PAGE)] = 100,
+        limit: Limit = 100,
         cursor: JobId | None = None,
+        payloads: Flag = False,
     ) -> Response:
-        """List jobs, newest first; `next_cursor` of one page is the `cursor` of the next."""
+        """List jobs, newest first; `next_cursor` of one page is the `cursor` of the next.
+
+        Payloads and results are left out unless asked for, and then at most 100 jobs are given.
+        """
         _check_tenant(caller, tenant_id, "query", "tenant_id")
+        if payloads and limit > _MOST_WITH_PAYLOADS:
+            most = f"must be at most {_MOST_WITH_PAYLOADS} with payloads"
+            raise Refusal(422, ["query", "limit"], "out_of_range", most)
         service = await self._service()
         tenant_id = tenant_id or caller.tenant_id
         page = await self._in_time(
             service.list(
-                tenant_id=tenant_id, use_case=use_case, status=status, limit=limit, cursor=cursor
+                tenant_id=tenant_id,
+                use_case=use_case,
+                status=status,
+                limit=limit,
+                cursor=cursor,
+                payloads=payloads,
             )
         )
         return _json(JobListView.model_validate(page))
@@ -215,8 +249,8 @@ class _Endpoints:
         caller: Caller,
         use_case: Name = None,
         tenant_id: Name = None,
-        tenants: bool = False,
-        window: str = "1h",
+        tenants: Flag = False,
+        window: Window = "1h",
     ) -> Response:
         """How promises are kept: error budget, slack, late jobs, slots needed, by use case.
 
@@ -226,9 +260,12 @@ class _Endpoints:
             text = "needs a token that is bound to no tenant"
             raise Refusal(403, ["header", "authorization"], "bound_token", text)
         service = await self._service()
-        found = await self._in_time(
-            service.slo(use_case, tenant_id=tenant_id, tenants=tenants, window=window)
-        )
+        try:
+            found = await self._in_time(
+                service.slo(use_case, tenant_id=tenant_id, tenants=tenants, window=window)
+            )
+        except InvalidJob as error:
+            raise Refusal(422, ["query", error.field], error.code, error.reason) from error
         return _json(SloView.model_validate({"use_cases": found}))
 
     async def get_job(self, job_id: JobId, caller: Caller) -> Response:
@@ -267,16 +304,21 @@ def _check_tenant(caller: Identity, asked: str | None, *loc: str | int) -> None:
         raise other_tenant(loc)
 
 
-def refuse_doubtful_filters(request: Request) -> None:
-    """Raise Refusal for a filter given twice or misspelt: it would list the wrong jobs."""
-    given = [name for name, _ in request.query_params.multi_items()]
-    for name in sorted(set(given)):
-        if name in _FILTERS and given.count(name) > 1:
-            raise Refusal(422, ["query", name], "given_twice", "may be given once")
-        meant = get_close_matches(name[:40], _FILTERS, n=1, cutoff=0.7)
-        if name not in _FILTERS and meant:
-            reason = f"is not a known filter; did you mean {meant[0]}?"
-            raise Refusal(422, ["query", name], "unknown_field", reason)
+def refuse_doubtful(endpoint: str) -> Callable[[Request], None]:
+    """A check that raises Refusal for a filter given twice or misspelt: it would show the wrong."""
+    known = _FILTERS[endpoint]
+
+    def check(request: Request) -> None:
+        given = [name for name, _ in request.query_params.multi_items()]
+        for name in sorted(set(given)):
+            if name in known and given.count(name) > 1:
+                raise Refusal(422, ["query", name], "given_twice", "may be given once")
+            meant = get_close_matches(name[:40].lower(), known, n=1, cutoff=0.7)
+            if name not in known and meant:
+                reason = f"is not a known filter; did you mean {meant[0]}?"
+                raise Refusal(422, ["query", name], "unknown_field", reason)
+
+    return check
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

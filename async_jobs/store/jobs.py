@@ -167,9 +167,14 @@ class JobStore:
         status: JobStatus | None = None,
         before: UUID | None = None,
         limit: int = 100,
+        payloads: bool = True,
     ) -> Page:
-        """Jobs newest first; `before` is the `next_cursor` of the page before this one."""
+        """Jobs newest first; `before` is the `next_cursor` of the page before this one.
+
+        Without *payloads* their payload and result are not read, and None.
+        """
         params = {
+            "payloads": payloads,
             "tenant_id": tenant_id,
             "use_case": use_case,
             "status": status,

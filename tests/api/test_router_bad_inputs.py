@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -130,11 +131,29 @@ async def test_a_job_that_cannot_be_accepted_is_refused(
     assert not (await service.list()).jobs
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "json"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "",
+        "json",
+        "application/json; charset=utf-16",
+        "application/json;charset=latin-1",
+    ],
+)
 async def test_only_json_is_accepted(api: httpx2.AsyncClient, kind: str) -> None:
     answer = await api.post("/jobs/enqueue", content=job(), headers={"Content-Type": kind})
 
     assert_is_problem(answer, 415, "unsupported_media_type")
+
+
+async def test_compressed_content_is_refused_and_not_unpacked(api: httpx2.AsyncClient) -> None:
+    headers = AS_JSON | {"Content-Encoding": "gzip"}
+    answer = await api.post("/jobs/enqueue", content=gzip.compress(job()), headers=headers)
+
+    assert_is_problem(answer, 415, "unsupported_media_type")
+    assert answer.json()["detail"][0]["loc"] == ["header", "content-encoding"]
 
 
 @pytest.mark.parametrize("declared", [None, "10", "-1", "x"])
@@ -257,6 +276,16 @@ FILTERS = {
     "limit=1001": "out_of_range",
     "limit=100000000000000000000": None,
     "limit=1e3": "invalid_type",
+    "limit=1_0": "invalid_type",
+    "limit=5.0": "invalid_type",
+    "limit=%2B5": "invalid_type",
+    "limit=%205": "invalid_type",
+    "limit=%D9%A1%D9%A2": "invalid_type",
+    "limit=101&payloads=true": "out_of_range",
+    "payloads=1": "invalid_type",
+    "payload=true": "unknown_field",
+    "LIMIT=5": "unknown_field",
+    "use_case=%ff": "invalid_name",
     "limit=": "invalid_type",
     "limit=" + "9" * 5_000: None,
     "limit=1&limit=2": "given_twice",
@@ -281,6 +310,28 @@ async def test_a_filter_that_would_list_the_wrong_jobs_is_refused(
     answer = await api.get(f"/jobs{slash}?{filters}")
 
     assert_is_problem(answer, 422, code)
+
+
+SLO_FILTERS = {
+    "window=Zq7": ("unknown_window", "window"),
+    "window=": ("unknown_window", "window"),
+    "window=1h&window=5m": ("given_twice", "window"),
+    "use_case=Zq7": ("unknown_use_case", "use_case"),
+    "use_case=": ("invalid_name", "use_case"),
+    "tenant_id=%00": ("invalid_name", "tenant_id"),
+    "tenants=yes": ("invalid_type", "tenants"),
+    "tenant=Zq7": ("unknown_field", "tenant"),
+}
+
+
+@pytest.mark.parametrize(("filters", "expected"), SLO_FILTERS.items(), ids=SLO_FILTERS.keys())
+async def test_a_filter_of_the_slo_record_that_cannot_be_used_is_refused(
+    api: httpx2.AsyncClient, filters: str, expected: tuple[str, str]
+) -> None:
+    answer = await api.get(f"/jobs/slo?{filters}")
+
+    assert_is_problem(answer, 422, expected[0])
+    assert answer.json()["detail"][0]["loc"] == ["query", expected[1]]
 
 
 def assert_is_problem(answer: httpx2.Response, status: int, code: str | None) -> None:

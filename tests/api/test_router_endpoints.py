@@ -227,3 +227,15 @@ async def test_a_database_that_is_gone_answers_503_without_saying_where_it_was()
     assert "Retry-After" in answer.headers
     assert "127.0.0.1" not in answer.text
     assert "secret" not in answer.text
+
+
+async def test_a_list_leaves_payloads_out_unless_asked_for(api: httpx2.AsyncClient) -> None:
+    await api.post("/jobs/enqueue", json=JOB)
+
+    [without] = (await api.get("/jobs/")).json()["jobs"]
+    [whole] = (await api.get("/jobs/?payloads=true")).json()["jobs"]
+    alone = (await api.get(f"/jobs/{whole['id']}")).json()
+
+    assert (without["payload"], without["result"]) == (None, None)
+    assert whole == alone
+    assert without == alone | {"payload": None}
