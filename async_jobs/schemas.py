@@ -155,6 +155,7 @@ class _AnyJobView(_Answer):
     use_case: str
     type: str
     status: JobStatus
+    payload: Json | None
     queue: str
     run_at: Time
     delay_tolerance_seconds: float
