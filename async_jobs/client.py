@@ -360,6 +360,7 @@ def _described(new: NewJob) -> dict[str, Any]:
         "parent_deadline_at": _time(new.parent_deadline_at),
         "reject_if_infeasible": accepted.reject_if_infeasible or None,
         "job_id": str(accepted.id) if accepted.has_chosen_id else None,
+        "timeout_seconds": accepted.timeout_seconds,
     }
     return {name: value for name, value in fields.items() if value is not None}
 

@@ -2,20 +2,20 @@
 
 Plain frozen data; what comes from the table by the thousand is a named tuple, which is made
 in a quarter of the time. Times are timezone-aware datetimes and end in `_at`;
-durations are float seconds and end in `_seconds`. Nothing here reads a clock
-(`new_job_id` excepted), talks to a database or writes a log.
+durations are float seconds and end in `_seconds`. Nothing here reads a clock,
+talks to a database or writes a log.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 from uuid import UUID
+
+from async_jobs.ids import new_job_id as new_job_id
 
 if TYPE_CHECKING:
     import logging
@@ -97,6 +97,7 @@ class NewJob:
     deadline is no later, unless `run_at` is. With `reject_if_infeasible` a job that is forecast
     to start late is refused. With a `job_id` of the caller's, enqueueing may be repeated: the job
     is made once. Take `new_job_id()`, or any UUID nobody else will choose.
+    An attempt may take `timeout_seconds`, or what its type is registered with if that is less.
     """
 
     tenant_id: str
@@ -113,6 +114,7 @@ class NewJob:
     parent_deadline_at: datetime | None = None
     reject_if_infeasible: bool = False
     job_id: UUID | None = None
+    timeout_seconds: float | None = None
 
 
 class JobFields(TypedDict, total=False):
@@ -132,6 +134,7 @@ class JobFields(TypedDict, total=False):
     parent_deadline_at: datetime | None
     reject_if_infeasible: bool
     job_id: UUID | None
+    timeout_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,7 @@ class AcceptedJob:
     priority: int
     latest_deadline_at: datetime | None = None
     reject_if_infeasible: bool = False
+    timeout_seconds: float | None = None
     has_chosen_id: bool = False
 
     @property
@@ -215,6 +219,7 @@ class Job:
     result: Any
     worker: str | None
     trace_context: Json | None
+    timeout_seconds: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", JobStatus(self.status))
@@ -283,6 +288,8 @@ class StartedJob(NamedTuple):
     first_run_at: datetime | None = None
     probe: bool = False
     is_first_start: bool = True
+    timeout_seconds: float | None = None
+    unreadable: str = ""
 
     @property
     def promised_at(self) -> datetime:
@@ -357,6 +364,7 @@ class JobContext:
         inherit_deadline: bool = True,
         reject_if_infeasible: bool = False,
         job_id: UUID | None = None,
+        timeout_seconds: float | None = None,
     ) -> Enqueued:
         """Enqueue another job, for the same tenant and use case unless told otherwise.
 
@@ -380,6 +388,7 @@ class JobContext:
             parent_deadline_at=self.deadline_at if inherit_deadline else None,
             reject_if_infeasible=reject_if_infeasible,
             job_id=job_id,
+            timeout_seconds=timeout_seconds,
         )
         return await self.enqueuer(new)
 
@@ -387,12 +396,3 @@ class JobContext:
 def canonical_name(use_case: str) -> str:
     """The one spelling of a use case's name: lower case, underscores for dashes."""
     return use_case.strip().lower().replace("-", "_")
-
-
-def new_job_id() -> UUID:
-    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits."""
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (time.time_ns() // 1_000_000) << 80 | random
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)

@@ -20,6 +20,8 @@ import json
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -90,7 +92,7 @@ class Handler:
 
     `timeout_seconds` is what its registration asked for; whoever runs attempts
     enforces it. A plain function runs in a thread, with the context variables
-    of the attempt; a thread cannot be interrupted.
+    of the attempt; a thread cannot be interrupted, so a cancelled call waits for it.
     """
 
     type: str
@@ -109,9 +111,18 @@ class Handler:
         arguments = (ctx, given) if self.takes_context else (given,)
         if self.is_async:
             return await cast(Awaitable[object], self.function(*arguments))
-        result = await asyncio.to_thread(_called, self.function, arguments)
+        result = await _in_thread(self.function, arguments)
         # A decorator may hide an `async def` behind a plain function.
         return await result if inspect.isawaitable(result) else result
+
+
+async def _in_thread(function: Callable[..., object], arguments: tuple[object, ...]) -> object:
+    call = partial(copy_context().run, _called, function, arguments)
+    work = asyncio.get_running_loop().run_in_executor(None, call)
+    while not work.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([work])
+    return work.result()
 
 
 def _called(function: Callable[..., object], arguments: tuple[object, ...]) -> object:

@@ -109,6 +109,10 @@ class EnqueueRequest(_Request):
     job_id: JobId | None = Field(
         default=None, description="The id it is to have; with one, the request may be repeated."
     )
+    timeout_seconds: Seconds | None = Field(
+        default=None,
+        description="How long an attempt may take, if its type is not registered with less.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -178,6 +182,7 @@ class _AnyJobView(_Answer):
     lease_seq: int = 0
     worker: str | None = None
     result: Any = None
+    timeout_seconds: float | None = None
 
     @property
     def is_finished(self) -> bool:

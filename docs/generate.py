@@ -68,6 +68,7 @@ COLUMNS = {
     "result": "What the handler returned, as JSON",
     "worker": "Name of the process that started the last attempt",
     "trace_context": "Reserved for trace propagation",
+    "timeout_seconds": "How long an attempt may take; NULL: as its type is registered",
 }
 
 

@@ -37,7 +37,7 @@ from async_jobs.runtime.watch import Watch, watching
 from async_jobs.store.hints import HintListener
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.bus import Bus
-from async_jobs.telemetry.events import HealthServed
+from async_jobs.telemetry.events import HandlerStuck, HealthServed
 from async_jobs.telemetry.logs import configure, log_event
 
 START_TIMEOUT_SECONDS = 30.0
@@ -106,18 +106,28 @@ def _leave_now(code: int) -> NoReturn:
 
 
 @contextmanager
-def threads_for_handlers(concurrency: int) -> Iterator[None]:
+def threads_for_handlers(concurrency: int, *, bus: Bus) -> Iterator[None]:
     """Plain functions run in threads of their own, one for each attempt.
 
     Those still busy at the end are left behind. The few more threads are for look-ups of host
-    names, which use the same pool: a reconnect must not wait for a handler.
+    names, which use the same pool: a reconnect must not wait for a handler. A stuck handler may
+    keep its thread for ever, so from then on there are new threads for all the others.
     """
-    threads = ThreadPoolExecutor(concurrency + 4, thread_name_prefix=HANDLER_THREADS)
-    asyncio.get_running_loop().set_default_executor(threads)
+    pools: list[ThreadPoolExecutor] = []
+
+    def renew() -> None:
+        pools.append(ThreadPoolExecutor(concurrency + 4, thread_name_prefix=HANDLER_THREADS))
+        asyncio.get_running_loop().set_default_executor(pools[-1])
+        for old in pools[:-1]:
+            old.shutdown(wait=False)
+        del pools[:-1]
+
+    renew()
+    bus.subscribe(lambda event: renew() if isinstance(event, HandlerStuck) else None)
     try:
         yield
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        pools[-1].shutdown(wait=False, cancel_futures=True)
 
 
 def read_config(

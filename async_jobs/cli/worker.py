@@ -105,7 +105,7 @@ async def _work(
         watch.health.probe = store.ping
         types = ", ".join(sorted(job_registry.types())) or "none"
         bus.emit(ProcessStarted(role="worker", name=name, detail=f"handlers {types}"))
-        with threads_for_handlers(config.worker_concurrency):
+        with threads_for_handlers(config.worker_concurrency, bus=bus):
             await service.run()
 
 

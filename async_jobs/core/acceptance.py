@@ -25,6 +25,8 @@ MAX_DEPTH = 100
 MAX_ATTEMPTS = 1_000
 MAX_PRIORITY = 32_767
 TEN_YEARS_SECONDS = 10 * 366 * 86_400.0
+LEAST_TIMEOUT_SECONDS = 0.001
+MOST_TIMEOUT_SECONDS = 30 * 86_400.0
 EARLIEST_RUN_AT = datetime(1970, 1, 1, tzinfo=UTC)
 
 NAME_PATTERN = r"[A-Za-z0-9._:@/-]{1,128}"
@@ -67,6 +69,7 @@ def accept(
         priority=_integer("priority", new.priority, -MAX_PRIORITY, MAX_PRIORITY),
         latest_deadline_at=_latest_deadline_at(new, now),
         reject_if_infeasible=_boolean("reject_if_infeasible", new.reject_if_infeasible),
+        timeout_seconds=None if new.timeout_seconds is None else _timeout(new.timeout_seconds),
     )
 
 
@@ -224,10 +227,21 @@ def _latest_deadline_at(new: NewJob, now: datetime) -> datetime | None:
 
 
 def _tolerance(value: object) -> float:
+    return _seconds(
+        "delay_tolerance_seconds", value, 0.0, TEN_YEARS_SECONDS, "must be 0 s to 10 years"
+    )
+
+
+def _timeout(value: object) -> float:
+    least, most = LEAST_TIMEOUT_SECONDS, MOST_TIMEOUT_SECONDS
+    return _seconds("timeout_seconds", value, least, most, "must be 0.001 s to 30 days")
+
+
+def _seconds(field: str, value: object, least: float, most: float, needed: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or _is_non_finite(value):
-        raise InvalidJob("delay_tolerance_seconds", "invalid_type", "must be a number of seconds")
-    if not 0 <= value <= TEN_YEARS_SECONDS:
-        raise InvalidJob("delay_tolerance_seconds", "out_of_range", "must be 0 s to 10 years")
+        raise InvalidJob(field, "invalid_type", "must be a number of seconds")
+    if not least <= value <= most:
+        raise InvalidJob(field, "out_of_range", needed)
     return float(value)
 
 

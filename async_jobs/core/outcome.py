@@ -134,6 +134,21 @@ def decide(
             return _kept_to_promise(job, outcome, ran_seconds, late_retry)
 
 
+def time_limit(of_type: float | None, of_job: float | None) -> float | None:
+    """How long an attempt may take: what its type or its job says, whichever is less.
+
+    A producer may ask for less than the author of the handler allows, not for more.
+    """
+    if of_job is None or not of_job > 0:
+        return of_type
+    return of_job if of_type is None else min(of_type, of_job)
+
+
+def bury(job: StartedJob, record: dict[str, Any]) -> Outcome:
+    """The job is given up because of what *record* says, without a call of its handler."""
+    return replace(_with_error(Move.BURY, JobStatus.DEAD, record), sign=Sign.FAILS)
+
+
 def end_late(job: StartedJob, on_late: OnLate) -> Outcome:
     """How a job ends that its use case does not run late; the attempt is given back."""
     record = missed_error(job.lateness_seconds, attempt=job.attempts)

@@ -45,16 +45,16 @@ class Health:
         self._give_up_seconds = give_up_seconds
         self._bad_since: float | None = None
         self._loops: list[_Watched] = []
-        self._threads: dict[str, Callable[[], bool]] = {}
+        self._checks: list[Callable[[], str]] = []
 
     def watch(self, loops: Iterable[Loop], *, pass_seconds: float = PASS_SECONDS) -> None:
         """These must come to the end of a pass within three intervals and *pass_seconds*."""
         patience = self._patience_seconds + pass_seconds
         self._loops += [_Watched(loop, patience) for loop in loops]
 
-    def must_live(self, name: str, is_alive: Callable[[], bool]) -> None:
-        """This thread must live as long as the process works."""
-        self._threads[name] = is_alive
+    def check(self, fault: Callable[[], str]) -> None:
+        """Ask *fault* what is wrong as long as the process works; it answers "" if nothing is."""
+        self._checks.append(fault)
 
     def faults(self) -> list[str]:
         """Why the process is not alive, one text each; empty if it is."""
@@ -67,11 +67,7 @@ class Health:
         if self.blocked_seconds > self._patience_seconds:
             faults.append(f"the event loop has been blocked for {self.blocked_seconds:.1f} s")
         if not self.stopping:
-            faults += [
-                f"the thread of the {name} is dead"
-                for name, is_alive in self._threads.items()
-                if not is_alive()
-            ]
+            faults += [fault for check in self._checks if (fault := check())]
         return faults
 
     def hindrances(self) -> list[str]:

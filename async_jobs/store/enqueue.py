@@ -211,6 +211,7 @@ class Enqueuer:
             "backoff_policies": [job.backoff_json for job in jobs],
             "trace_contexts": [None] * len(jobs),
             "latest_deadlines": [job.latest_deadline_at for job in jobs],
+            "timeouts_seconds": [job.timeout_seconds for job in jobs],
             "hints": list(hints),
         }
 

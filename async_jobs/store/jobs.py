@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from psycopg import AsyncCursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row, scalar_row, tuple_row
 from psycopg_pool import AsyncConnectionPool
@@ -156,7 +157,7 @@ class JobStore:
     async def get(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None:
         """One job, whole; with *tenant_id* none of another tenant."""
         params = {"id": job_id, "tenant_id": tenant_id}
-        found = await self._door.rows(query("get_job"), params, class_row(Job))
+        found = await self._door.rows(query("get_job"), params, _job_row)
         return found[0] if found else None
 
     async def find(
@@ -181,7 +182,7 @@ class JobStore:
             "before": before,
             "most": limit + 1,
         }
-        found = await self._door.rows(query("list_jobs"), params, class_row(Job), prepare=False)
+        found = await self._door.rows(query("list_jobs"), params, _job_row, prepare=False)
         return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
     async def cancel(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None:
@@ -321,14 +322,45 @@ class JobStore:
 
     async def _one_job(self, name: str, **params: object) -> Job | None:
         params["now"] = self._clock.now()
-        found = await self._door.rows(query(name), params, class_row(Job))
+        found = await self._door.rows(query(name), params, _job_row)
         return found[0] if found else None
+
+
+def _job_row(cursor: AsyncCursor[Any]) -> Callable[[Sequence[Any]], Job]:
+    """Rows as jobs, without the columns that a newer version of the schema may have."""
+    names = [column.name for column in cursor.description or ()]
+    known = [(at, name) for at, name in enumerate(names) if name in _JOB_COLUMNS]
+    return lambda row: Job(**{name: row[at] for at, name in known})
+
+
+_JOB_COLUMNS = {each.name for each in fields(Job)}
+_BACKOFF = 9
+"""Its place among what a start returns."""
 
 
 def _started(rows: Sequence[tuple[Any, ...]]) -> list[StartedJob]:
     """The rows as jobs; their payloads, which come first and as text, are read all at once."""
-    payloads = json.loads(f"[{','.join([row[0] for row in rows])}]")
-    return [StartedJob(payload, *row[1:]) for row, payload in zip(rows, payloads, strict=True)]
+    try:
+        payloads = json.loads(f"[{','.join([row[0] for row in rows])}]")
+        policies = [row[_BACKOFF] and json.loads(row[_BACKOFF]) for row in rows]
+    except (ValueError, RecursionError):
+        return [_started_alone(row) for row in rows]
+    return [
+        StartedJob._make((payload, *row[1:_BACKOFF], policy, *row[_BACKOFF + 1 :], ""))
+        for row, payload, policy in zip(rows, payloads, policies, strict=True)
+    ]
+
+
+def _started_alone(row: tuple[Any, ...]) -> StartedJob:
+    """A row as a job that says so if its payload cannot be read; a policy of no use is none."""
+    policy, payload, unreadable = None, {}, ""
+    with suppress(ValueError, RecursionError):
+        policy = json.loads(row[_BACKOFF] or "null")
+    try:
+        payload = json.loads(row[0])
+    except (ValueError, RecursionError) as error:
+        unreadable = type(error).__name__
+    return StartedJob._make((payload, *row[1:_BACKOFF], policy, *row[_BACKOFF + 1 :], unreadable))
 
 
 def _unless_all(values: list[Value], usual: Value) -> list[Value] | None:

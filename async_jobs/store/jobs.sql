@@ -19,24 +19,26 @@
 WITH stored AS (
     INSERT INTO jobs (
         id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at,
-        priority, max_attempts, backoff_policy, due, trace_context, created_at, updated_at
+        priority, max_attempts, backoff_policy, due, trace_context, created_at, updated_at,
+        timeout_seconds
     )
     SELECT
         new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
         promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
         new.priority, new.max_attempts, new.backoff_policy::jsonb,
-        coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now
+        coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now,
+        new.timeout_seconds
     FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
         unnest(
             %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
             %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
             %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
-            %(latest_deadlines)s::timestamptz[]
+            %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[]
         ) AS new (
             id, tenant_id, use_case, type, queue, payload, run_at,
             tolerance_seconds, priority, max_attempts, backoff_policy, trace_context,
-            latest_deadline_at
+            latest_deadline_at, timeout_seconds
         )
     CROSS JOIN LATERAL (
         SELECT
@@ -61,24 +63,26 @@ stored AS (
     INSERT INTO jobs (
         id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at,
         priority, max_attempts, backoff_policy, due, trace_context, created_at, updated_at,
-        dedupe_key
+        timeout_seconds, dedupe_key
     )
     SELECT
         new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
         promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
         new.priority, new.max_attempts, new.backoff_policy::jsonb,
         coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now,
-        new.dedupe_key
+        new.timeout_seconds, new.dedupe_key
     FROM clock,
         unnest(
             %(ids)s::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
             %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
             %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
-            %(latest_deadlines)s::timestamptz[], %(dedupe_keys)s::text[]
+            %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[],
+            %(dedupe_keys)s::text[]
         ) AS new (
             id, tenant_id, use_case, type, queue, payload, run_at, tolerance_seconds, priority,
-            max_attempts, backoff_policy, trace_context, latest_deadline_at, dedupe_key
+            max_attempts, backoff_policy, trace_context, latest_deadline_at, timeout_seconds,
+            dedupe_key
         )
     CROSS JOIN LATERAL (
         SELECT
@@ -261,7 +265,8 @@ WHERE jobs.id = ticket.id
 RETURNING jobs.id;
 
 -- name: start_jobs
--- The only door into running. A second delivery of the same message finds it shut.
+-- The only door into running. A second delivery of the same message finds it shut. What a client
+-- may be unable to read leaves as text: one such row must not take its neighbours with it.
 -- A ticket without lease_seq (a bare id) is taken for the lease the job has now.
 UPDATE jobs
 SET status = 'running',
@@ -280,8 +285,9 @@ WHERE jobs.id = ticket.id
         AND attempts < max_attempts THEN true END
 RETURNING
     payload::text, jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, attempts,
-    max_attempts, backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe,
-    attempts = 1 AND first_started_at >= started_at AS is_first_start;
+    max_attempts, backoff_policy::text, run_at, deadline_at, started_at, lease_expires_at,
+    CASE WHEN first_run_at BETWEEN '1900-01-01 00:00Z' AND '9000-01-01 00:00Z' THEN first_run_at END,
+    probe, attempts = 1 AND first_started_at >= started_at, timeout_seconds;
 
 -- name: start_leased
 -- PostgreSQL as the transport: pick leased jobs of these queues and start them in one step.
@@ -308,8 +314,9 @@ WHERE id = ANY (ARRAY(
     ))
 RETURNING
     payload::text, id, lease_seq, tenant_id, use_case, type, queue, attempts, max_attempts,
-    backoff_policy, run_at, deadline_at, started_at, lease_expires_at, first_run_at, probe,
-    attempts = 1 AND first_started_at >= started_at AS is_first_start;
+    backoff_policy::text, run_at, deadline_at, started_at, lease_expires_at,
+    CASE WHEN first_run_at BETWEEN '1900-01-01 00:00Z' AND '9000-01-01 00:00Z' THEN first_run_at END,
+    probe, attempts = 1 AND first_started_at >= started_at, timeout_seconds;
 
 -- name: extend_attempts
 -- The heartbeat: every attempt of a worker in one statement. What does not come back is lost.

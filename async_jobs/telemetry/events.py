@@ -112,6 +112,20 @@ class JobReleased(JobEnded):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerStuck(JobEvent):
+    """A handler went on after it was told to end: its slot is free again, it is left to itself."""
+
+    ran_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckHandlerEnded(JobEvent):
+    """A handler that had been left to itself has ended; what it returned counts no more."""
+
+    ran_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost(JobEnded):
     """The attempt ended, but its lease had been taken back: the outcome was dropped."""
 

@@ -52,6 +52,12 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
         "not run: its deadline passed {late_by_seconds:.3f} s before (dead: {dead})",
     ),
     ev.JobReleased: (_INFO, "given back: {error}"),
+    ev.HandlerStuck: (
+        _ERROR,
+        "stuck: its handler was told to end and goes on after {ran_seconds:.1f} s; its slot is "
+        "given to others",
+    ),
+    ev.StuckHandlerEnded: (_WARNING, "its stuck handler has ended after {ran_seconds:.1f} s"),
     ev.LeaseLost: (_WARNING, "outcome dropped: its lease was taken back while it ran"),
     ev.JobRescued: (_WARNING, "lost by worker {worker}, whose lease ran out (dead: {dead})"),
     ev.LeaseUnused: (_INFO, "not started by any worker before its lease ran out, leased again"),

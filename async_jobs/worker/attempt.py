@@ -7,10 +7,13 @@ while the handler ran, the outcome is dropped and nothing is written.
     late              the attempt started after its deadline: what is registered with `on_missed`
                       decides, else the use case's policy, whether the handler is called
     handler runs      inside the attempt's task, beside the heartbeat thread
-    out of time       the time-out of its registration ends it like an error it raised
+    out of time       the time-out of its registration, or the job's own if that is less, ends it
+                      like an error it raised
     interrupted       by `interrupt(why)`: the operator cancelled, the lease was lost, or the
                       worker is stopping; the handler sees CancelledError at its next await,
                       once for each reason, so that it can end in order
+    stuck             a handler that goes on all the same is left to itself after some seconds:
+                      the outcome is decided without it, and its slot is free again
     decided           `core.outcome.decide`: pure
     handed over       to the recorder, which writes many outcomes in one statement; the attempt's
                       task ends here, so that a write costs no task a second awakening
@@ -36,8 +39,10 @@ from async_jobs.core.outcome import (
     Outcome,
     Raised,
     Returned,
+    bury,
     decide,
     end_late,
+    time_limit,
 )
 from async_jobs.core.record import plain_error
 from async_jobs.core.slo import Slack
@@ -50,6 +55,8 @@ from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.logs import current_job, job_labels
 
 UNKNOWN_TYPE_DELAY_SECONDS = 30.0
+STUCK_AFTER_SECONDS = 5.0
+"""How long a handler may go on after it was told to end."""
 
 _handler_log = logging.getLogger("async_jobs.handler")
 
@@ -89,14 +96,28 @@ class Attempt:
         self._bus = bus
         self._handler_task: asyncio.Task[object] | None = None
         self._reasons: list[Interruption | None] = []
+        self._began = time.monotonic()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._out_of_time: TimeoutError | None = None
+        self._left = False
 
     def interrupt(self, why: Interruption | None) -> None:
         """End the handler before its time; None says that the lease is lost."""
         if why in self._reasons:
             return
         self._reasons.append(why)
-        if self._handler_task is not None:
-            self._handler_task.cancel()
+        self._cancel_handler()
+
+    def leave(self) -> None:
+        """Decide without the handler, which was told to end and does not; it goes on by itself."""
+        if self._left or self._handler_task is None:
+            return
+        self._left = True
+        ran_seconds = time.monotonic() - self._began
+        self._bus.emit(ev.HandlerStuck(**_facts(self.job), ran_seconds=ran_seconds))
+        late = None if self._reasons else self._out_of_time
+        ending = self._interrupted() if late is None else Raised(late)
+        self._hand_over(self._decided(ending), ran_seconds)
 
     @property
     def _lost(self) -> bool:
@@ -104,10 +125,16 @@ class Attempt:
 
     async def run(self) -> None:
         """Run the handler and hand over how it ended; `ended` is called once that is written."""
-        began = time.monotonic()
-        outcome = await self._outcome(began)
-        ran_seconds = time.monotonic() - began
+        self._began = time.monotonic()
+        outcome = await self._outcome()
+        ran_seconds = time.monotonic() - self._began
+        if self._left:
+            self._bus.emit(ev.StuckHandlerEnded(**_facts(self.job), ran_seconds=ran_seconds))
+            return
         await reach("worker.after_handler")
+        self._hand_over(outcome, ran_seconds)
+
+    def _hand_over(self, outcome: Outcome, ran_seconds: float) -> None:
         if self._lost:
             self._finish(None, ran_seconds)
         else:
@@ -122,7 +149,9 @@ class Attempt:
         self._bus.emit(_ended_event(self.job, outcome, ran_seconds))
         self._ended(self)
 
-    async def _outcome(self, began: float) -> Outcome:
+    async def _outcome(self) -> Outcome:
+        if self.job.unreadable:
+            return _unreadable(self.job)
         try:
             handler = self._registry.handler_for(self.job.type)
         except UnknownType as unknown:
@@ -134,11 +163,14 @@ class Attempt:
                 return end_late(self.job, on_late)
         if ending is None:
             ending = await self._ending(handler)
+        return self._decided(ending)
+
+    def _decided(self, ending: Ending) -> Outcome:
         return decide(
             self.job,
             ending,
             random=random.random(),
-            ran_seconds=time.monotonic() - began,
+            ran_seconds=time.monotonic() - self._began,
             late_retry=self._lateness.late_retry,
         )
 
@@ -160,21 +192,17 @@ class Attempt:
         if self._reasons:
             return self._interrupted()
         task = self._handler_task = asyncio.current_task()
-        seconds = handler.timeout_seconds
-        limit = None if seconds is None else asyncio.timeout(seconds)
+        if (seconds := time_limit(handler.timeout_seconds, self.job.timeout_seconds)) is not None:
+            self._call_later(seconds, self._time_out, seconds)
         logged_as = current_job.set(self.job)
         try:
             await reach("worker.before_handler")
             context = self._context() if handler.takes_context else None
-            if limit is None:
-                return Returned(await handler(context, self.job.payload))
-            async with limit:
-                return Returned(await handler(context, self.job.payload))
+            return Returned(await handler(context, self.job.payload))
         except asyncio.CancelledError as error:
-            return self._interrupted() if self._reasons else Raised(error)
-        except TimeoutError as error:
-            out_of_time = limit is not None and limit.expired()
-            return Raised(_out_of_time(handler, error) if out_of_time else error)
+            if self._reasons:
+                return self._interrupted()
+            return self._late_or(error)
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             # A handler may end itself, not the process.
             return Raised(RuntimeError(f"the handler raised {type(error).__name__}"))
@@ -183,8 +211,36 @@ class Attempt:
         finally:
             current_job.reset(logged_as)
             self._handler_task = None
+            for timer in self._timers:
+                timer.cancel()
             while task is not None and task.cancelling():
                 task.uncancel()
+
+    def _late_or(self, error: BaseException) -> Ending:
+        """Out of time, if that is why the handler was cancelled; it says where it was then."""
+        if self._out_of_time is None:
+            return Raised(error)
+        self._out_of_time.__cause__ = error
+        return Raised(self._out_of_time)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the handler is stuck and was left to itself."""
+        return self._left
+
+    def _time_out(self, seconds: float) -> None:
+        self._out_of_time = TimeoutError(
+            f"the handler took longer than its time-out of {seconds:g} s"
+        )
+        self._cancel_handler()
+
+    def _cancel_handler(self) -> None:
+        if self._handler_task is not None:
+            self._handler_task.cancel()
+            self._call_later(STUCK_AFTER_SECONDS, self.leave)
+
+    def _call_later(self, seconds: float, function: Callable[..., None], *given: object) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, function, *given))
 
     def _interrupted(self) -> Ending:
         cancelled = Interruption.CANCELLED in self._reasons
@@ -208,20 +264,18 @@ class Attempt:
         )
 
 
-def _out_of_time(handler: Handler, where: TimeoutError) -> TimeoutError:
-    late = TimeoutError(
-        f"the handler took longer than its time-out of {handler.timeout_seconds:g} s"
-    )
-    late.__cause__ = where
-    return late
-
-
 def _no_decision(missed: Handler) -> TypeError:
     return TypeError(
         f"what is registered with on_missed for {missed.type!r} returned no decision; return "
         "OnLate.RUN, OnLate.DROP or OnLate.DEAD (or run, drop or dead as text), or raise Cancel, "
         "Bury, Retry or Snooze"
     )
+
+
+def _unreadable(job: StartedJob) -> Outcome:
+    """No attempt will ever read it, so the job is dead at once."""
+    text = f"the payload cannot be read ({job.unreadable}); it was not written through this library"
+    return bury(job, plain_error("UnreadablePayload", text, attempt=job.attempts))
 
 
 def _no_handler(job: StartedJob, unknown: UnknownType) -> Outcome:

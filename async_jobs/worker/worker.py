@@ -13,9 +13,11 @@ Stopping, in this order, so that nothing is lost and little is repeated:
     2  running attempts get the grace period
     3  what still runs is interrupted and released: pending at once, the attempt not used
     4  the recorder writes the last outcomes; the heartbeat ends after that
-    5  handlers that ignore their interruption are left behind; their leases run out
+    5  handlers that ignore their interruption are left behind
 
-Asked a second time, it waits for nothing that it can interrupt: no grace, no long poll.
+A long poll that outlasts the grace is left behind, too: what it may bring is leased again when
+its leases run out. Asked a second time, it waits for nothing that it can interrupt: no grace, no
+long poll.
 """
 
 from __future__ import annotations
@@ -43,8 +45,12 @@ from async_jobs.worker.recorder import FinishDesk, Recorder
 from async_jobs.worker.reporter import ReportDesk, Reporter
 from async_jobs.worker.slots import Slots
 
-LAST_WORDS_SECONDS = 3.0
-"""How long an interrupted handler may take to end."""
+LAST_WORDS_SECONDS = 1.0
+"""How long a handler that is interrupted by a stop may take to end."""
+LAST_RECORDS_SECONDS = 3.0
+"""How long the last outcomes may take to be written."""
+LAST_POLL_SECONDS = 0.5
+"""How much longer than the grace a long poll may take to end."""
 LONGEST_INTAKE_SECONDS = 25.0 + PASS_SECONDS
 """A long poll that the server answers late, and then the start of what it brought."""
 
@@ -91,7 +97,7 @@ class Worker:
         )
         self._lease_seconds = lease_seconds
         self._attempts: dict[tuple[UUID, int], Attempt] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Attempt] = {}
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._grace_seconds = 0.0
@@ -106,7 +112,13 @@ class Worker:
         """Let *health* know what has to turn and to live in this worker."""
         health.watch(self.loops, pass_seconds=LONGEST_INTAKE_SECONDS)
         health.watch([self._reporting])
-        health.must_live("heartbeat", lambda: not self._heartbeat.has_died)
+        health.check(lambda: "the heartbeat thread is dead" if self._heartbeat.has_died else "")
+        health.check(self._too_many_stuck)
+
+    def _too_many_stuck(self) -> str:
+        """Handlers that do not end keep memory, threads and connections; so many are too many."""
+        stuck = sum(attempt.is_left for attempt in list(self._tasks.values()))
+        return f"{stuck} handlers are stuck" if stuck >= self._slots.concurrency else ""
 
     @property
     def running(self) -> int:
@@ -133,7 +145,7 @@ class Worker:
                     loop.stop()
                 self._bus.emit(ProcessStopping(role="worker", name=self.name, running=self.running))
                 await self._finish(taking_in)
-                self._recorder.stop(within_seconds=LAST_WORDS_SECONDS)
+                self._recorder.stop(within_seconds=LAST_RECORDS_SECONDS)
                 self._reporting.stop()
         finally:
             self._heartbeat.stop()
@@ -171,8 +183,8 @@ class Worker:
         # The name is what a warning about a blocked event loop says.
         named = f"a handler of type {job.type!r}"
         task = asyncio.get_running_loop().create_task(self._run(attempt), name=named)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = attempt
+        task.add_done_callback(self._tasks.pop)
 
     async def _run(self, attempt: Attempt) -> None:
         try:
@@ -184,10 +196,11 @@ class Worker:
     def _ended(self, attempt: Attempt) -> None:
         """The outcome is on the row, or will never be."""
         job = attempt.job
+        if self._attempts.pop((job.id, job.lease_seq), None) is None:
+            return
         if attempt.outcome is not None:
             self._reporter.count(job, attempt.outcome)
         self._heartbeat.drop(job.id, job.lease_seq)
-        self._attempts.pop((job.id, job.lease_seq), None)
         self._slots.give_back(1)
 
     def _interrupt(self, job_id: UUID, lease_seq: int, why: Interruption | None) -> None:
@@ -197,20 +210,25 @@ class Worker:
     async def _finish(self, taking_in: Sequence[asyncio.Task[None]]) -> None:
         """Let attempts and intakes end, in the order that the module describes."""
         grace_ends_at = time.monotonic() + self._grace_seconds
-        await self._drain(self._tasks, grace_ends_at)
-        left_behind = set(self._tasks)
-        if not await self._unless_hurried(taking_in):
+        await self._drain(grace_ends_at)
+        until = max(grace_ends_at, time.monotonic()) + LAST_POLL_SECONDS
+        if not await self._unless_hurried(taking_in, until=until):
             for task in taking_in:
                 task.cancel()
         # An intake that was just starting jobs has begun their attempts by now.
-        await self._drain(self._tasks - left_behind, grace_ends_at)
+        await self._drain(grace_ends_at)
 
-    async def _drain(self, tasks: Collection[asyncio.Task[None]], grace_ends_at: float) -> None:
-        await self._unless_hurried(tasks, until=grace_ends_at)
+    async def _drain(self, grace_ends_at: float) -> None:
+        await self._unless_hurried(self._not_left(), until=grace_ends_at)
         for attempt in list(self._attempts.values()):
             attempt.interrupt(Interruption.STOPPING)
-        if tasks := [task for task in tasks if not task.done()]:
+        if tasks := self._not_left():
             await asyncio.wait(tasks, timeout=LAST_WORDS_SECONDS)
+        for attempt in list(self._attempts.values()):
+            attempt.leave()
+
+    def _not_left(self) -> list[asyncio.Task[None]]:
+        return [task for task, attempt in self._tasks.items() if not attempt.is_left]
 
     async def _unless_hurried(
         self, tasks: Collection[asyncio.Task[None]], *, until: float | None = None

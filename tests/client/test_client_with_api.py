@@ -31,12 +31,14 @@ async def client(service: JobService) -> AsyncIterator[AsyncJobsHttpClient]:
 
 
 async def test_an_enqueued_job_can_be_read_back(client: AsyncJobsHttpClient) -> None:
-    job_id = await client.enqueue(**JOB, delay_tolerance_seconds=0.25, priority=7)
+    job_id = await client.enqueue(
+        **JOB, delay_tolerance_seconds=0.25, priority=7, timeout_seconds=1.5
+    )
     job = await client.get(job_id)
 
     assert job.id == job_id
     assert job.payload == JOB["payload"]
-    assert (job.delay_tolerance_seconds, job.priority) == (0.25, 7)
+    assert (job.delay_tolerance_seconds, job.priority, job.timeout_seconds) == (0.25, 7, 1.5)
     assert job.status is JobStatus.PENDING
 
 

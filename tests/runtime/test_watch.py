@@ -190,9 +190,9 @@ async def test_a_loop_that_sleeps_long_is_alive(stand: Stand) -> None:
 
 
 async def test_a_dead_thread_is_told(stand: Stand) -> None:
-    stand.health.must_live("heartbeat", lambda: False)
+    stand.health.check(lambda: "the heartbeat thread is dead")
     with watching(stand.watch):
-        assert await stand.ask("GET /healthz") == (503, ["the thread of the heartbeat is dead"])
+        assert await stand.ask("GET /healthz") == (503, ["the heartbeat thread is dead"])
 
 
 async def test_a_blocked_event_loop_is_told_while_it_is_blocked_and_by_whom(stand: Stand) -> None:
@@ -219,12 +219,12 @@ async def test_a_blocked_event_loop_is_told_while_it_is_blocked_and_by_whom(stan
 
 async def test_a_process_that_cannot_work_for_too_long_exits_with_3() -> None:
     stand = Stand(give_up_seconds=0.05)
-    stand.health.must_live("heartbeat", lambda: False)
+    stand.health.check(lambda: "the heartbeat thread is dead")
     with stand.port, watching(stand.watch):
         await until(lambda: stand.left)
 
     assert stand.left[0] == GAVE_UP == 3
-    assert "the thread of the heartbeat is dead" in stand.events.of(ProcessGaveUp)[0].reason
+    assert "the heartbeat thread is dead" in stand.events.of(ProcessGaveUp)[0].reason
 
 
 @pytest.mark.parametrize(("more", "gives_up"), [([], True), ([lambda: 3_600.0], False)])

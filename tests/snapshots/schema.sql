@@ -32,6 +32,7 @@ jobs (
     last_error jsonb,
     result jsonb,
     trace_context jsonb,
+    timeout_seconds double precision,
     CONSTRAINT jobs_attempts_in_range CHECK (((attempts >= 0) AND (attempts <= max_attempts) AND (max_attempts >= 1))),
     CONSTRAINT jobs_deadline_follows_run_at CHECK (((deadline_at = (run_at + delay_tolerance)) AND isfinite(run_at))),
     CONSTRAINT jobs_due_waits CHECK (((NOT due) OR ((status = 'pending'::text) AND (leased_at IS NULL)))),
@@ -60,4 +61,4 @@ CREATE INDEX idx_jobs_tenant_scheduled ON jobs USING btree (tenant_id) WHERE ((N
 CREATE INDEX idx_jobs_tenant_status ON jobs USING btree (tenant_id, id);
 CREATE INDEX idx_jobs_use_case_status ON jobs USING btree (use_case, finished_at) WHERE (finished_at IS NOT NULL);
 CREATE UNIQUE INDEX jobs_pkey ON jobs USING btree (id);
-comment: async_jobs schema 3
+comment: async_jobs schema 4

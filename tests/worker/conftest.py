@@ -203,6 +203,7 @@ def make_attempt(
 ) -> MakeAttempt:
     def make(handler: Callable[..., object] | None = None, **job: Any) -> Attempt:
         timeout_seconds = job.pop("timeout_seconds", None)
+        job["timeout_seconds"] = job.pop("job_timeout_seconds", None)
         if handler is not None:
             registry.handler("send", timeout_seconds=timeout_seconds)(handler)
         return Attempt(started_job(**job), registry, record, enqueuer=enqueuer, bus=events.bus)

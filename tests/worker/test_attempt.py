@@ -112,20 +112,6 @@ async def test_a_handler_that_takes_too_long_has_failed(
     assert len(events.of(JobRetried)) == 1
 
 
-async def test_a_plain_handler_that_takes_too_long_has_failed(make_attempt: MakeAttempt) -> None:
-    let_go = threading.Event()
-
-    def handler(ctx: JobContext, payload: dict[str, Any]) -> None:
-        let_go.wait(60)
-
-    attempt = make_attempt(handler, timeout_seconds=0.01, attempts=3)
-    outcome = await asyncio.wait_for(outcome_of(attempt), 20)
-    let_go.set()
-
-    assert outcome is not None
-    assert outcome.status == JobStatus.DEAD
-
-
 async def test_a_handler_that_ends_in_order_after_its_time_out_keeps_its_result(
     make_attempt: MakeAttempt,
 ) -> None:
@@ -279,3 +265,17 @@ async def test_context_variables_of_one_handler_do_not_reach_the_next(
         await asyncio.ensure_future(outcome_of(attempt))
 
     assert seen == [0, 0]
+
+
+async def test_a_payload_that_cannot_be_read_buries_its_job(
+    registry: JobRegistry, make_attempt: MakeAttempt, events: Events
+) -> None:
+    async def handler(ctx: JobContext, payload: dict[str, Any]) -> None:
+        raise AssertionError("called")
+
+    outcome = await outcome_of(make_attempt(handler, payload={}, unreadable="ValueError"))
+
+    assert outcome is not None
+    assert outcome.status is JobStatus.DEAD
+    assert (outcome.error or {})["type"] == "UnreadablePayload"
+    assert len(events.of(JobBuried)) == 1

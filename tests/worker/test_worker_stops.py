@@ -13,9 +13,9 @@ from async_jobs.registry import JobRegistry
 from async_jobs.telemetry.events import (
     JobReleased,
     JobStarted,
-    LeaseLost,
     LoopFailed,
     ProcessStopping,
+    StuckHandlerEnded,
 )
 
 from .conftest import FakeDesk, FakeReceiver, Handler, MakeWorker
@@ -161,23 +161,29 @@ async def test_jobs_that_were_just_being_started_get_what_is_left_of_the_grace(
     assert desk.outcomes[job.id].status == JobStatus.SUCCEEDED
 
 
-async def test_a_handler_that_ignores_its_interruption_is_left_behind(
-    make_worker: MakeWorker, receiver: FakeReceiver, registry: JobRegistry, events: Events
+async def test_a_handler_that_ignores_its_interruption_is_left_behind_and_its_job_released(
+    make_worker: MakeWorker,
+    receiver: FakeReceiver,
+    registry: JobRegistry,
+    desk: FakeDesk,
+    events: Events,
 ) -> None:
     stubborn = Handler(stubborn=True)
     registry.handler("send")(stubborn)
     worker = make_worker()
     running = asyncio.ensure_future(worker.run())
-    receiver.put(started_job())
+    job = started_job()
+    receiver.put(job)
     await until(lambda: stubborn.running)
 
     worker.stop(grace_seconds=0)
     await asyncio.wait_for(running, 20)
 
     assert stubborn.running == 1
+    assert desk.outcomes[job.id].gives_attempt_back
     stubborn.let_go.set()
-    # Its end is answered although nobody writes outcomes any more.
-    await until(lambda: events.of(LeaseLost))
+    await until(lambda: events.of(StuckHandlerEnded))
+    assert len(events.of(JobReleased)) == 1
 
 
 async def test_a_stop_while_the_database_is_away_ends_in_time(

@@ -1,0 +1,16 @@
+"""Ids of jobs: in order of time, and free to make anywhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from uuid import UUID
+
+
+def new_job_id() -> UUID:
+    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits."""
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (time.time_ns() // 1_000_000) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
