@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from async_jobs.core.acceptance import MAX_ATTEMPTS, MAX_PRIORITY, NAME_PATTERN
 from async_jobs.models import JobStatus, Json, NewJob
 
 MOST_JOBS_PER_REQUEST = 1_000
@@ -68,6 +69,10 @@ Time = Annotated[AwareDatetime, PlainSerializer(_in_utc, return_type=str, when_u
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
+# What the document tells callers; the rules themselves are in core/acceptance.py.
+_A_NAME: dict[str, Any] = {"pattern": f"^{NAME_PATTERN}$", "maxLength": 128}
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -79,9 +84,15 @@ class _Answer(BaseModel):
 class EnqueueRequest(_Request):
     """One job as a producer describes it."""
 
-    tenant_id: str = Field(description="Whose job it is.", examples=["tenant1"])
-    use_case: str = Field(description="A configured use case.", examples=["notifications"])
-    type: str = Field(description="Picks the handler.", examples=["send_email"])
+    tenant_id: str = Field(
+        description="Whose job it is.", examples=["tenant1"], json_schema_extra=_A_NAME
+    )
+    use_case: str = Field(
+        description="A configured use case.", examples=["notifications"], json_schema_extra=_A_NAME
+    )
+    type: str = Field(
+        description="Picks the handler.", examples=["send_email"], json_schema_extra=_A_NAME
+    )
     payload: dict[str, Any] = Field(description="What the handler gets.")
     queue: str | None = Field(default=None, description="The use case's queue, if given at all.")
     run_at: RunAt | None = Field(
@@ -90,7 +101,7 @@ class EnqueueRequest(_Request):
     delay_tolerance_seconds: Seconds | None = Field(
         default=None, description="How long after run_at a start still keeps the promise."
     )
-    max_attempts: int = 3
+    max_attempts: int = Field(default=3, json_schema_extra={"minimum": 1, "maximum": MAX_ATTEMPTS})
     backoff_policy: dict[str, Any] | None = Field(
         default=None,
         description="type (constant, linear, exponential), base_delay_seconds, "
@@ -99,7 +110,11 @@ class EnqueueRequest(_Request):
     dedupe_key: str | None = Field(
         default=None, description="A second unfinished job with this key is not made."
     )
-    priority: int = Field(default=0, description="Higher goes first at the same deadline.")
+    priority: int = Field(
+        default=0,
+        description="Higher goes first at the same deadline.",
+        json_schema_extra={"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
+    )
     parent_deadline_at: RunAt | None = Field(
         default=None, description="Its deadline is no later than this, unless run_at is."
     )

@@ -84,8 +84,16 @@ _ANY_FAULT = ("invalid_value", "cannot be accepted")
 class Refusal(HTTPException):
     """A request refused before it reached an endpoint."""
 
-    def __init__(self, status: int, loc: Loc, code: str, message: str) -> None:
-        super().__init__(status_code=status, detail=message)
+    def __init__(
+        self,
+        status: int,
+        loc: Loc,
+        code: str,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status_code=status, detail=message, headers=headers)
         self.fault = fault(loc, code, message)
 
 
@@ -93,7 +101,7 @@ def answer_for(error: Exception) -> Response | None:
     """The answer to a request that ended in *error*; None if the caller did not cause it."""
     match error:
         case Refusal():
-            return problem(error.status_code, [error.fault])
+            return problem(error.status_code, [error.fault], headers=error.headers)
         case RequestValidationError():
             return problem(422, _faults_of(error.errors()))
         case InvalidJob():

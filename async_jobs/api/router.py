@@ -21,7 +21,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.params import Depends as Dependency
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
 from async_jobs.access import ApiToken, Identity, Scope
 from async_jobs.api.auth import Caller, Gate, gate_for
@@ -82,7 +82,7 @@ def _word(value: object) -> object:
     return {"true": True, "false": False}.get(value) if isinstance(value, str) else value
 
 
-Limit = Annotated[int, BeforeValidator(_digits), Query(ge=1, le=MOST_PER_PAGE)]
+Limit = Annotated[int, Field(ge=1, le=MOST_PER_PAGE), BeforeValidator(_digits), Query()]
 Flag = Annotated[bool, BeforeValidator(_word)]
 
 
@@ -139,6 +139,14 @@ def _add_enqueue(
                 **_refusals(408, 409, 413, 415, 429),
             },
             route_class_override=route_class(gate, factor * most_bytes, Scope.ENQUEUE),
+        )
+        # Without this, the word would be taken for a job's id.
+        router.add_api_route(
+            path,
+            refuse_method,
+            methods=["GET"],
+            include_in_schema=False,
+            route_class_override=route_class(gate, 0),
         )
 
 
@@ -296,6 +304,11 @@ class _Endpoints:
     async def _service(self) -> JobService:
         made = self._factory()
         return await made if inspect.isawaitable(made) else made
+
+
+def refuse_method() -> None:
+    """Raise Refusal: jobs are enqueued by POST."""
+    raise Refusal(405, [], "method_not_allowed", "needs POST", headers={"Allow": "POST"})
 
 
 def _check_tenant(caller: Identity, asked: str | None, *loc: str | int) -> None:
