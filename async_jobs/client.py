@@ -41,6 +41,7 @@ from async_jobs.schemas import (
     JobView,
     ProblemView,
 )
+from async_jobs.telemetry.traces import headers as trace_headers
 
 FIRST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 30.0
@@ -234,7 +235,7 @@ class AsyncJobsHttpClient:
                 self._jobs_url + path,
                 params=query,
                 content=content,
-                headers=self._headers,
+                headers={**trace_headers(), **self._headers},
                 timeout=min(self._timeout_seconds, left),
             )
             try:

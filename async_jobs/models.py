@@ -261,6 +261,7 @@ class Leased(NamedTuple):
     priority: int
     slack_seconds: float = 0.0
     tolerance_seconds: float = 0.0
+    trace_context: str | None = None
 
     @property
     def urgency(self) -> tuple[datetime, int, int]:
@@ -289,6 +290,7 @@ class StartedJob(NamedTuple):
     probe: bool = False
     is_first_start: bool = True
     timeout_seconds: float | None = None
+    trace_context: str | None = None
     unreadable: str = ""
 
     @property

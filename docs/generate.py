@@ -67,8 +67,8 @@ COLUMNS = {
     "cancel_requested_at": "When an operator asked a job to end",
     "result": "What the handler returned, as JSON",
     "worker": "Name of the process that started the last attempt",
-    "trace_context": "Reserved for trace propagation",
     "timeout_seconds": "How long an attempt may take; NULL: as its type is registered",
+    "trace_context": "W3C trace context of the enqueue: `traceparent`, `tracestate`",
 }
 
 

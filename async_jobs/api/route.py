@@ -24,6 +24,7 @@ from fastapi.routing import APIRoute
 from async_jobs.access import Scope
 from async_jobs.api.auth import Gate, identify
 from async_jobs.api.problems import Refusal, answer_for, forbidden, unauthorized
+from async_jobs.telemetry.trace_context import calling
 
 READ_TIMEOUT_SECONDS = 30.0
 SMALL_BYTES = 65_536
@@ -109,7 +110,8 @@ class JobsRoute(APIRoute):
             bounded.most_bytes = self.most_bytes
             bounded.large_reads = self.large_reads
             try:
-                return await handle(bounded)
+                with calling(request.headers):
+                    return await handle(bounded)
             except Exception as error:
                 if refused := answer_for(error):
                     return refused

@@ -34,6 +34,7 @@ from async_jobs.scheduler.outstanding import RENEW_EVERY_SECONDS, Outstanding, R
 from async_jobs.scheduler.pressure import Pressure
 from async_jobs.scheduler.selection import Limits, Monotonic, Selection, SelectionTurn
 from async_jobs.store.turn import InFlight
+from async_jobs.telemetry import traces
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import JobsLeased, SendFailed
 from async_jobs.transport.ports import Sender, SendReport
@@ -145,7 +146,7 @@ class Dispatcher:
 
     async def dispatch(self) -> Pass:
         """One pass: lease what fits and send it."""
-        began_at = self._monotonic()
+        began_at, began_ns = self._monotonic(), time.time_ns()
         async with self._desk.take_turn(self.use_case.name) as turn:
             if turn is None:
                 return Pass(had_turn=False)
@@ -168,6 +169,7 @@ class Dispatcher:
         wait_seconds = 0.0 if more_late else min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
         if not leased:
             return Pass(free=slots, wait_seconds=wait_seconds)
+        traces.leased(leased, self.use_case.name, since_ns=began_ns)
         await reach("scheduler.after_lease")
         report = await self._send(leased)
         failed = len(report.failed)
@@ -204,7 +206,10 @@ class Dispatcher:
         self._turnover.add(len(leased), at=self._monotonic())
         if self.use_case.uses_sqs:
             self._outstanding.add(leased, at=self._monotonic())
+        began_ns = time.time_ns()
         report = await self._sender.send(leased, pack=self._turnover.pack())
+        if self.use_case.uses_sqs:
+            traces.sent(leased, self.use_case.name, report.failed, report.reason, since_ns=began_ns)
         await reach("scheduler.after_send")
         if report.failed:
             tickets = [Ticket(job.job_id, job.lease_seq) for job in report.failed]

@@ -28,6 +28,7 @@ from async_jobs.errors import DedupeConflict, JobIdTaken, QuotaExceeded
 from async_jobs.models import AcceptedJob, Enqueued
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.queries import query
+from async_jobs.telemetry import traces
 
 _INSERT = query("insert_jobs")
 _INSERT_ABSENT = query("insert_absent_jobs")
@@ -66,12 +67,13 @@ class Enqueuer:
         """
         doubtful = [job for job in jobs if job.is_repeatable]
         plain = [job for job in jobs if not job.is_repeatable]
-        if not quotas and (not doubtful or len(jobs) == 1):
-            twins = await self._insert(plain, doubtful, hints, connection)
-        else:
-            async with self._door.transaction(connection) as conn:
-                await self._check_quotas(jobs, quotas, use_cases, conn)
-                twins = await self._insert(plain, doubtful, hints, conn)
+        with traces.enqueuing(jobs):
+            if not quotas and (not doubtful or len(jobs) == 1):
+                twins = await self._insert(plain, doubtful, hints, connection)
+            else:
+                async with self._door.transaction(connection) as conn:
+                    await self._check_quotas(jobs, quotas, use_cases, conn)
+                    twins = await self._insert(plain, doubtful, hints, conn)
         return _answers(jobs, twins)
 
     async def find_stored(
@@ -209,7 +211,7 @@ class Enqueuer:
             "priorities": [job.priority for job in jobs],
             "max_attempts": [job.max_attempts for job in jobs],
             "backoff_policies": [job.backoff_json for job in jobs],
-            "trace_contexts": [None] * len(jobs),
+            "trace_contexts": [traces.context_to_store()] * len(jobs),
             "latest_deadlines": [job.latest_deadline_at for job in jobs],
             "timeouts_seconds": [job.timeout_seconds for job in jobs],
             "hints": list(hints),

@@ -287,7 +287,11 @@ RETURNING
     payload::text, jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, attempts,
     max_attempts, backoff_policy::text, run_at, deadline_at, started_at, lease_expires_at,
     CASE WHEN first_run_at BETWEEN '1900-01-01 00:00Z' AND '9000-01-01 00:00Z' THEN first_run_at END,
-    probe, attempts = 1 AND first_started_at >= started_at, timeout_seconds;
+    probe, attempts = 1 AND first_started_at >= started_at, timeout_seconds,
+    CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
+        'traceparent', trace_context ->> 'traceparent',
+        'tracestate', trace_context ->> 'tracestate',
+        'previous', last_error ->> 'traceparent')::text END;
 
 -- name: start_leased
 -- PostgreSQL as the transport: pick leased jobs of these queues and start them in one step.
@@ -316,7 +320,11 @@ RETURNING
     payload::text, id, lease_seq, tenant_id, use_case, type, queue, attempts, max_attempts,
     backoff_policy::text, run_at, deadline_at, started_at, lease_expires_at,
     CASE WHEN first_run_at BETWEEN '1900-01-01 00:00Z' AND '9000-01-01 00:00Z' THEN first_run_at END,
-    probe, attempts = 1 AND first_started_at >= started_at, timeout_seconds;
+    probe, attempts = 1 AND first_started_at >= started_at, timeout_seconds,
+    CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
+        'traceparent', trace_context ->> 'traceparent',
+        'tracestate', trace_context ->> 'tracestate',
+        'previous', last_error ->> 'traceparent')::text END;
 
 -- name: extend_attempts
 -- The heartbeat: every attempt of a worker in one statement. What does not come back is lost.

@@ -53,7 +53,10 @@ WHERE ctid = ANY (ARRAY(
 RETURNING
     id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority,
     extract(epoch FROM deadline_at - leased_at)::float8 AS slack_seconds,
-    extract(epoch FROM delay_tolerance)::float8 AS tolerance_seconds;
+    extract(epoch FROM delay_tolerance)::float8 AS tolerance_seconds,
+    CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
+        'traceparent', trace_context ->> 'traceparent',
+        'tracestate', trace_context ->> 'tracestate')::text END AS trace_context;
 
 -- name: hint_leased
 -- Wakes workers that take their jobs straight from the table, in the commit of the lease.
@@ -157,7 +160,10 @@ WHERE ctid = ANY (ARRAY(
 RETURNING
     id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority,
     extract(epoch FROM deadline_at - leased_at)::float8 AS slack_seconds,
-    extract(epoch FROM delay_tolerance)::float8 AS tolerance_seconds;
+    extract(epoch FROM delay_tolerance)::float8 AS tolerance_seconds,
+    CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
+        'traceparent', trace_context ->> 'traceparent',
+        'tracestate', trace_context ->> 'tracestate')::text END AS trace_context;
 
 -- name: sample_finished
 -- How long the newest finished jobs of a use case ran, since a moment.

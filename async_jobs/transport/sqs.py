@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from async_jobs.errors import TransportError
 from async_jobs.failpoints import reach
 from async_jobs.models import Leased, StartedJob, Ticket
+from async_jobs.telemetry import traces
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import MessageDropped
 from async_jobs.transport import wire
@@ -178,10 +180,11 @@ class SqsSender:
 
 @dataclass(slots=True)
 class _Message:
-    """A received message and how many of its tickets have not been offered yet."""
+    """A received message, how many of its tickets have not been offered yet, and when it came."""
 
     receipt: str
     unoffered: int
+    received_ns: int
 
 
 class SqsReceiver:
@@ -239,6 +242,7 @@ class SqsReceiver:
             worker=self._worker,
             lease_seconds=self._lease_seconds,
         )
+        traces.received(jobs, {ticket.job_id: message.received_ns for ticket, message in offered})
         self._offered(offered)
         return jobs
 
@@ -269,7 +273,7 @@ class SqsReceiver:
             tickets, reason = wire.read(message["Body"]), "the body names no job"
         except ValueError as error:
             tickets, reason = [], str(error)
-        taken = _Message(message["ReceiptHandle"], len(tickets))
+        taken = _Message(message["ReceiptHandle"], len(tickets), time.time_ns())
         self._held += [(ticket, taken) for ticket in tickets]
         if tickets:
             self._pack_seen += 0.2 * (len(tickets) - self._pack_seen)

@@ -51,6 +51,7 @@ from async_jobs.failpoints import reach
 from async_jobs.models import EnqueueFromHandler, JobContext, JobStatus, OnLate, StartedJob
 from async_jobs.registry import Handler, JobRegistry
 from async_jobs.telemetry import events as ev
+from async_jobs.telemetry import traces
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.logs import current_job, job_labels
 
@@ -94,6 +95,7 @@ class Attempt:
         self._record = record
         self._enqueuer = enqueuer
         self._bus = bus
+        self._trace: traces.Processing | None = None
         self._handler_task: asyncio.Task[object] | None = None
         self._reasons: list[Interruption | None] = []
         self._began = time.monotonic()
@@ -126,7 +128,8 @@ class Attempt:
     async def run(self) -> None:
         """Run the handler and hand over how it ended; `ended` is called once that is written."""
         self._began = time.monotonic()
-        outcome = await self._outcome()
+        self._trace = trace = traces.process(self.job)
+        outcome = await (self._outcome() if trace is None else trace.around(self._outcome()))
         ran_seconds = time.monotonic() - self._began
         if self._left:
             self._bus.emit(ev.StuckHandlerEnded(**_facts(self.job), ran_seconds=ran_seconds))
@@ -146,6 +149,8 @@ class Attempt:
 
     def _finish(self, outcome: Outcome | None, ran_seconds: float) -> None:
         self.outcome = outcome
+        if self._trace is not None:
+            self._trace.recorded(outcome)
         self._bus.emit(_ended_event(self.job, outcome, ran_seconds))
         self._ended(self)
 

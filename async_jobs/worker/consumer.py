@@ -16,6 +16,7 @@ from typing import Protocol
 
 from async_jobs.failpoints import reach
 from async_jobs.models import StartedJob
+from async_jobs.telemetry import traces
 from async_jobs.transport.ports import Receiver
 from async_jobs.worker.slots import Slots
 
@@ -65,7 +66,7 @@ class Consumer:
 
     async def _start(self) -> None:
         claimed = self._slots.claim()
-        asked_at = time.monotonic()
+        asked_at, asked_ns = time.monotonic(), time.time_ns()
         jobs: list[StartedJob] = []
         try:
             if claimed:
@@ -73,6 +74,7 @@ class Consumer:
         finally:
             self._slots.give_back(claimed - len(jobs))
         if jobs:
+            traces.started(jobs, since_ns=asked_ns)
             await reach("worker.after_start")
         for job in jobs:
             self._begin(job, asked_at)
