@@ -17,14 +17,17 @@ from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig
 from async_jobs.core.lateness import LatenessPolicy
+from async_jobs.core.overrides import Override
 from async_jobs.core.slo import SloRecord
 from async_jobs.models import LateRetry, OnLate
 from async_jobs.registry import JobRegistry
+from async_jobs.runtime.presence import Presence
 from async_jobs.runtime.slo_writer import SloWriter
 from async_jobs.scheduler.dispatch import Dispatcher
 from async_jobs.scheduler.loop import Scheduler
 from async_jobs.service import JobService
-from async_jobs.store.hints import HintListener
+from async_jobs.steering import paused_by, steered
+from async_jobs.store.hints import OVERRIDES_CHANGED, HintListener
 from async_jobs.store.jobs import JobStore
 from async_jobs.store.lease_keeper import LeaseKeeper
 from async_jobs.telemetry.bus import Bus
@@ -148,6 +151,52 @@ def build_slo_writer(config: AsyncJobsConfig, store: JobStore, *, bus: Bus) -> S
     return SloWriter(record, store.slo)
 
 
+def build_scheduler_presence(
+    name: str, config: AsyncJobsConfig, store: JobStore, scheduler: Scheduler
+) -> Presence:
+    """Has *scheduler* seen by others, and steered by what operators set."""
+
+    def steer(overrides: Sequence[Override]) -> None:
+        scheduler.steer(steered(config, overrides), paused_by(overrides))
+
+    return Presence(
+        store.steering,
+        name=name,
+        role="scheduler",
+        serves=lambda: {"use_cases": list(config.use_cases)},
+        stop=scheduler.stop,
+        steer=steer,
+    )
+
+
+def build_worker_presence(
+    name: str,
+    config: AsyncJobsConfig,
+    store: JobStore,
+    registry: JobRegistry,
+    worker: Worker,
+) -> Presence:
+    """Has *worker* seen by others: its queues, the types it has handlers for, what runs."""
+    places = [_place(config, queue) for queue in config.worker_queue or config.use_cases]
+    queues = list(dict.fromkeys(queue.rstrip("/").rpartition("/")[2] for _, queue in places))
+
+    def serves() -> dict[str, object]:
+        return {
+            "queues": queues,
+            "types": sorted(registry.types()),
+            "running": worker.running,
+            "concurrency": config.worker_concurrency,
+        }
+
+    return Presence(
+        store.steering,
+        name=name,
+        role="worker",
+        serves=serves,
+        stop=lambda: worker.stop(grace_seconds=config.worker_grace_seconds),
+    )
+
+
 def build_receivers(
     name: str,
     config: AsyncJobsConfig,
@@ -179,11 +228,22 @@ def build_receivers(
     return receivers
 
 
-def build_due_listener(name: str, config: AsyncJobsConfig, scheduler: Scheduler) -> HintListener:
-    """Wakes *scheduler* when producers hint."""
+def build_due_listener(
+    name: str,
+    config: AsyncJobsConfig,
+    scheduler: Scheduler,
+    ask_for_orders: Callable[[], None] | None = None,
+) -> HintListener:
+    """Wakes *scheduler* when producers hint, and asks for orders when operators changed things."""
 
     def on_hint(topic: str) -> None:
-        scheduler.hint(topic) if topic else scheduler.look_again()
+        if topic == OVERRIDES_CHANGED:
+            if ask_for_orders is not None:
+                ask_for_orders()
+        elif topic:
+            scheduler.hint(topic)
+        else:
+            scheduler.look_again()
 
     return HintListener(
         config.db_dsn,

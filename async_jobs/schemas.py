@@ -224,6 +224,23 @@ class JobListView(_Answer):
     next_cursor: UUID | None = None
 
 
+class CauseView(_Answer):
+    """One thing that holds a job back."""
+
+    code: str = Field(description="For programs, such as capacity_full.")
+    text: str
+    figures: dict[str, float | int | str | bool | None]
+
+
+class ExplanationView(_Answer):
+    """Where a job is and why; the first cause decides."""
+
+    job_id: UUID
+    state: str = Field(description="scheduled, waiting, leased, running or how it finished.")
+    summary: str
+    causes: list[CauseView]
+
+
 class PromisesView(_Answer):
     """First starts in a time, and how many of them were late."""
 

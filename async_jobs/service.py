@@ -16,8 +16,6 @@ from uuid import UUID
 from async_jobs.admission import Admission, Demand
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig, canonical_name
 from async_jobs.core.acceptance import accept
-from async_jobs.core.slo import EVERY_TENANT, WINDOWS
-from async_jobs.core.slo_report import MOST_TENANTS, Reading, Terms, UseCaseSlo, report
 from async_jobs.errors import (
     DeadlineInfeasible,
     InvalidJob,
@@ -25,7 +23,6 @@ from async_jobs.errors import (
     MoveRefused,
     Overloaded,
     QuotaExceeded,
-    UnknownUseCase,
 )
 from async_jobs.forecaster import DemandDesk, Forecast, Forecaster, deadline_of
 from async_jobs.models import (
@@ -38,6 +35,7 @@ from async_jobs.models import (
     Page,
     new_job_id,
 )
+from async_jobs.steering import Steering, SteeringDesk
 from async_jobs.store.door import Connection
 from async_jobs.store.hints import LOOK_AT_EVERYTHING, Coalescer
 from async_jobs.telemetry.bus import Bus
@@ -48,7 +46,7 @@ MOST_PER_BATCH = 10_000
 HINT_WITHIN_SECONDS = 60.0
 
 
-class ServiceDesk(DemandDesk, Protocol):
+class ServiceDesk(DemandDesk, SteeringDesk, Protocol):
     """The store's moves that the service makes."""
 
     @property
@@ -81,41 +79,34 @@ class ServiceDesk(DemandDesk, Protocol):
         payloads: bool = True,
     ) -> Page: ...
 
-    async def cancel(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None: ...
-
-    async def requeue(
-        self, job_id: UUID, *, more_attempts: int, tenant_id: str | None = None
+    async def cancel(
+        self, job_id: UUID, *, tenant_id: str | None = None, actor: str | None = None
     ) -> Job | None: ...
 
-    async def hint(self, topics: Sequence[str]) -> None: ...
-
-    @property
-    def slo(self) -> SloDesk: ...
-
-
-class SloDesk(Protocol):
-    """Reads the SLO record."""
-
-    async def read(
-        self, use_cases: Sequence[str], *, window: str, tenant_id: str, most_tenants: int
-    ) -> Reading: ...
+    async def requeue(
+        self,
+        job_id: UUID,
+        *,
+        more_attempts: int,
+        tenant_id: str | None = None,
+        actor: str | None = None,
+    ) -> Job | None: ...
 
 
 _coalescer = Coalescer()
 """One for the process, because a router may make a service for every request."""
 
 
-class JobService:
+class JobService(Steering):
     """Accept jobs, look them up, cancel and requeue them."""
 
     def __init__(
         self, config: AsyncJobsConfig, store: ServiceDesk, *, bus: Bus | None = None
     ) -> None:
-        self._config = config
+        super().__init__(config, store)
         self._store = store
         self._forecaster = Forecaster(store)
         self._bus = bus or Bus()
-        self._admission = Admission(config, store.demand, self._bus)
 
     @overload
     async def enqueue(
@@ -177,12 +168,13 @@ class JobService:
     async def _store_all(
         self, accepted: Sequence[AcceptedJob], now: datetime, connection: Connection | None
     ) -> Sequence[Enqueued]:
+        config = await self.effective_config()
         try:
-            await self._admission.check(accepted, now, connection)
-            forecasts = await self._forecasts(accepted, now)
+            await Admission(config, self._store.demand, self._bus).check(accepted, now, connection)
+            forecasts = await self._forecasts(accepted, now, config)
             stored = await self._store.enqueue(
                 accepted,
-                quotas=self._quotas(accepted),
+                quotas=_quotas(accepted, config),
                 use_cases=list(self._config.use_cases),
                 hints=_coalescer.let_through(_topics(accepted, now)),
                 connection=connection,
@@ -199,12 +191,14 @@ class JobService:
         )
         return [_foretold(*each) for each in zip(stored, forecasts, strict=True)]
 
-    async def _forecasts(self, jobs: Sequence[AcceptedJob], now: datetime) -> Sequence[Forecast]:
+    async def _forecasts(
+        self, jobs: Sequence[AcceptedJob], now: datetime, config: AsyncJobsConfig
+    ) -> Sequence[Forecast]:
         """One for each job; raises DeadlineInfeasible for the first that is to be refused."""
         forecasts: dict[int, Forecast] = {}
         for name in dict.fromkeys(job.use_case for job in jobs):
             indexes = [index for index, job in enumerate(jobs) if job.use_case == name]
-            capacity = self._config.use_cases[name].max_concurrent
+            capacity = config.use_cases[name].max_concurrent
             made = await self._forecaster.forecast(name, capacity, [jobs[i] for i in indexes], now)
             forecasts.update(zip(indexes, made, strict=True))
         for index, job in enumerate(jobs):
@@ -255,7 +249,7 @@ class JobService:
         With *tenant_id* no other tenant's job is found. *actor* is who asks, for the log. Raises
         JobNotFound, and MoveRefused for a job that has finished.
         """
-        job = await self._store.cancel(job_id, tenant_id=tenant_id)
+        job = await self._store.cancel(job_id, tenant_id=tenant_id, actor=actor)
         if job is None:
             found = await self.get(job_id, tenant_id=tenant_id)
             raise MoveRefused(job_id, "cancel", found.status.value)
@@ -277,7 +271,9 @@ class JobService:
         *tenant_id* and *actor* as for `cancel`. Raises JobNotFound, and MoveRefused for a job that
         is not finished, or whose dedupe_key an unfinished job holds.
         """
-        job = await self._store.requeue(job_id, more_attempts=more_attempts, tenant_id=tenant_id)
+        job = await self._store.requeue(
+            job_id, more_attempts=more_attempts, tenant_id=tenant_id, actor=actor
+        )
         if job is None:
             found = await self.get(job_id, tenant_id=tenant_id)
             raise MoveRefused(job_id, "requeue", found.status.value)
@@ -290,40 +286,6 @@ class JobService:
         if actor is not None:
             self._bus.emit(OperatorActed(**_facts(job), move=move, actor=actor))
 
-    async def slo(
-        self,
-        use_case: str | None = None,
-        *,
-        tenant_id: str | None = None,
-        tenants: bool = False,
-        window: str = "1h",
-    ) -> Sequence[UseCaseSlo]:
-        """How promises are kept: in *use_case*, or in every configured one.
-
-        With *tenant_id*, counts are that tenant's, as far as ASYNC_JOBS_SLO_BY_TENANT keeps them.
-        *tenants* adds who holds slots or waits, at most 100 of them. *window* is that of the
-        histograms: 5m, 30m, 1h, 6h, 1d, 3d or 30d.
-
-        Raises UnknownUseCase, InvalidJob for another window, StoreUnavailable.
-        """
-        if window not in WINDOWS:
-            raise InvalidJob("window", "unknown_window", f"must be one of {', '.join(WINDOWS)}")
-        asked = self._config.use_cases.values() if use_case is None else [self._use_case(use_case)]
-        reading = await self._store.slo.read(
-            [each.name for each in asked],
-            window=window,
-            tenant_id=tenant_id or EVERY_TENANT,
-            most_tenants=MOST_TENANTS if tenants else 0,
-        )
-        return [report(each.name, reading, self._terms(each)) for each in asked]
-
-    def _terms(self, use_case: UseCaseConfig) -> Terms:
-        return Terms(
-            target=use_case.slo_target,
-            capacity=use_case.max_concurrent,
-            weight_of=lambda tenant_id: self._config.quota_for(tenant_id).weight,
-        )
-
     def _accept(self, new: NewJob, now: datetime) -> AcceptedJob:
         use_case = self._use_case(new.use_case)
         job = accept(
@@ -335,12 +297,6 @@ class JobService:
             max_payload_bytes=self._config.max_payload_bytes,
         )
         return replace(job, use_case=use_case.name)
-
-    def _use_case(self, name: Any) -> UseCaseConfig:
-        use_case = self._config.use_case(name) if isinstance(name, str) else None
-        if use_case is None:
-            raise UnknownUseCase
-        return use_case
 
     def _queue(self, asked: Any, use_case: UseCaseConfig) -> str:
         """The queue by the name the worker knows; a caller can name one, never bring one."""
@@ -355,11 +311,10 @@ class JobService:
             "last part of its ASYNC_JOBS_SQS_QUEUE_<USE_CASE> URL",
         )
 
-    def _quotas(self, jobs: Sequence[AcceptedJob]) -> dict[str, int]:
-        most = {
-            job.tenant_id: self._config.quota_for(job.tenant_id).max_pending_jobs for job in jobs
-        }
-        return {tenant_id: limit for tenant_id, limit in most.items() if limit is not None}
+
+def _quotas(jobs: Sequence[AcceptedJob], config: AsyncJobsConfig) -> dict[str, int]:
+    most = {job.tenant_id: config.quota_for(job.tenant_id).max_pending_jobs for job in jobs}
+    return {tenant_id: limit for tenant_id, limit in most.items() if limit is not None}
 
 
 def _topics(jobs: Sequence[AcceptedJob], now: datetime) -> set[str]:

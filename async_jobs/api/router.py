@@ -37,6 +37,7 @@ from async_jobs.schemas import (
     EnqueueManyResponse,
     EnqueueRequest,
     EnqueueResponse,
+    ExplanationView,
     JobId,
     JobListView,
     JobView,
@@ -171,14 +172,18 @@ def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]
         dependencies=[Depends(refuse_doubtful("slo"))],
         route_class_override=route,
     )
-    router.add_api_route(
-        "/{job_id}",
-        endpoints.get_job,
-        methods=["GET"],
-        response_model=JobView,
-        responses=_refusals(404),
-        route_class_override=route,
-    )
+    for path, endpoint, shape in (
+        ("/{job_id}", endpoints.get_job, JobView),
+        ("/{job_id}/explain", endpoints.explain, ExplanationView),
+    ):
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=["GET"],
+            response_model=shape,
+            responses=_refusals(404),
+            route_class_override=route,
+        )
 
 
 def _add_operating(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]) -> None:
@@ -281,6 +286,17 @@ class _Endpoints:
         service = await self._service()
         job = await self._in_time(service.get(job_id, tenant_id=caller.tenant_id))
         return _job(job)
+
+    async def explain(self, job_id: JobId, caller: Caller) -> Response:
+        """Why the job is where it is: every cause, with its figures, the decisive one first.
+
+        To a token bound to one tenant it does not tell who else holds slots.
+        """
+        service = await self._service()
+        found = await service.explain(job_id, tenant_id=caller.tenant_id)
+        if caller.tenant_id is not None:
+            found = found.for_tenant()
+        return _json(ExplanationView.model_validate(found))
 
     async def cancel(self, job_id: JobId, caller: Caller) -> Response:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat."""

@@ -15,7 +15,7 @@ from async_jobs.cli.command import new_app, run_command
 from async_jobs.runtime.signals import exit_on_term
 
 # The function of this name in the module `cli.<name>` is the command, if `_ELSEWHERE` does not
-# name another module.
+# name another module, or `_NAMED` another function.
 COMMANDS = {
     "dev": "Run the whole system on this machine.",
     "scheduler": "Lease due jobs and send them on their way.",
@@ -25,12 +25,17 @@ COMMANDS = {
     "simulate": "Try a policy, a capacity or quotas before you deploy them.",
     "slo": "Show how promises are kept.",
     "health": "Ask a process on this machine whether it is well.",
+    "list": "List jobs, newest first.",
+    "show": "Show one job, whole.",
+    "explain": "Say why a job is where it is.",
+    "enqueue": "Enqueue one job.",
     "cancel": "Cancel a job.",
     "requeue": "Put a finished job back.",
     "config": "Print the effective settings and where each comes from.",
 }
 
-_ELSEWHERE = {"cancel": "jobs", "requeue": "jobs"}
+_ELSEWHERE = dict.fromkeys(("list", "show", "explain", "enqueue", "cancel", "requeue"), "jobs")
+_NAMED = {"list": "list_jobs"}
 
 app = new_app("Background jobs with a deadline, on PostgreSQL and SQS.")
 
@@ -38,7 +43,7 @@ app = new_app("Background jobs with a deadline, on PostgreSQL and SQS.")
 def function_of(name: str) -> Callable[..., None]:
     """The function that is the command *name*; imports its module."""
     module = import_module(f"async_jobs.cli.{_ELSEWHERE.get(name, name)}")
-    command: Callable[..., None] = getattr(module, name)
+    command: Callable[..., None] = getattr(module, _NAMED.get(name, name))
     return command
 
 

@@ -60,8 +60,14 @@ async def _schedule(
     watch: Watch,
     bus: Bus,
 ) -> None:
-    from async_jobs.assembly import build_due_listener, build_scheduler, build_slo_writer
+    from async_jobs.assembly import (
+        build_due_listener,
+        build_scheduler,
+        build_scheduler_presence,
+        build_slo_writer,
+    )
     from async_jobs.cli.process import listening, stop_when_asked
+    from async_jobs.runtime.presence import present
     from async_jobs.runtime.slo_writer import writing
     from async_jobs.telemetry.events import ProcessStarted
 
@@ -70,7 +76,8 @@ async def _schedule(
     watch.health.watch(service.loops)
     async with (
         writing(build_slo_writer(config, store, bus=bus), bus=bus),
-        listening(build_due_listener(name, config, service), bus=bus),
+        present(build_scheduler_presence(name, config, store, service), bus=bus) as presence,
+        listening(build_due_listener(name, config, service, presence.wake), bus=bus),
     ):
         watch.health.probe = store.ping
         use_cases = ", ".join(config.use_cases)

@@ -85,9 +85,11 @@ async def _work(
         build_receivers,
         build_slo_writer,
         build_worker,
+        build_worker_presence,
     )
     from async_jobs.cli.process import listening, stop_when_asked, threads_for_handlers
     from async_jobs.registry import job_registry
+    from async_jobs.runtime.presence import present
     from async_jobs.runtime.slo_writer import writing
     from async_jobs.telemetry.events import ProcessStarted
 
@@ -100,6 +102,7 @@ async def _work(
     service.tell(watch.health)
     async with (
         writing(build_slo_writer(config, store, bus=bus), bus=bus),
+        present(build_worker_presence(name, config, store, job_registry, service), bus=bus),
         listening(build_leased_listener(name, config, receivers), bus=bus),
     ):
         watch.health.probe = store.ping

@@ -99,6 +99,7 @@ class Dispatcher:
         self._desk = desk
         self._sender = sender
         self._quotas = quotas
+        self._paused = False
         self._outstanding = Outstanding(desk, dispatch_lease_seconds=dispatch_lease_seconds)
         self._selection = Selection(
             lambda tenant_id: self._quota(tenant_id).weight,
@@ -113,14 +114,23 @@ class Dispatcher:
         self._window = window or Window(use_case.max_concurrent)
         self._pressure = Pressure(use_case.name, bus)
         self._ladder = Ladder(use_case, quotas, bus=bus, monotonic=monotonic)
-        self._bounds_tenants = self._ladder.has_rates or any(
-            quota.max_concurrent_jobs is not None for quota in quotas.values()
-        )
+        self._bounds_tenants = _bounds_tenants(quotas)
         self._late_jobs = LateJobs(use_case.name, OnLate(use_case.on_late), bus=bus)
         self._monotonic = monotonic
         self._bus = bus
         self._turnover = Turnover()
         self._sent_at = 0.0
+
+    def steer(
+        self, use_case: UseCaseConfig, quotas: Mapping[str, TenantQuota], *, paused: bool
+    ) -> None:
+        """Go by another capacity and other quotas from the next pass on, or lease nothing."""
+        self.use_case = use_case
+        self._quotas = quotas
+        self._paused = paused
+        self._window.capacity = use_case.max_concurrent
+        self._ladder = Ladder(use_case, quotas, bus=self._bus, monotonic=self._monotonic)
+        self._bounds_tenants = _bounds_tenants(quotas)
 
     async def tick(self) -> float:
         """Run one pass; seconds until the next one unless somebody wakes the loop.
@@ -146,6 +156,8 @@ class Dispatcher:
 
     async def dispatch(self) -> Pass:
         """One pass: lease what fits and send it."""
+        if self._paused:
+            return Pass(free=1)
         began_at, began_ns = self._monotonic(), time.time_ns()
         async with self._desk.take_turn(self.use_case.name) as turn:
             if turn is None:
@@ -234,3 +246,11 @@ class Dispatcher:
                 ],
             )
         )
+
+
+def _bounds_tenants(quotas: Mapping[str, TenantQuota]) -> bool:
+    """Whether any tenant may be refused a slot that is free."""
+    return any(
+        quota.rate_per_second is not None or quota.max_concurrent_jobs is not None
+        for quota in quotas.values()
+    )

@@ -19,10 +19,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from async_jobs.config import AsyncJobsConfig
 from async_jobs.failpoints import reach
 from async_jobs.runtime.loop import Loop
 from async_jobs.scheduler.dispatch import Dispatcher
@@ -97,6 +98,13 @@ class Scheduler:
     def look_again(self) -> None:
         """Hints may have been missed: survey everything now."""
         self._house.wake()
+
+    def steer(self, config: AsyncJobsConfig, paused: Collection[str]) -> None:
+        """Go by *config* from the next passes on, and lease nothing in the *paused* use cases."""
+        for name, dispatcher in self._dispatchers.items():
+            use_case = config.use_cases.get(name, dispatcher.use_case)
+            dispatcher.steer(use_case, config.per_tenant_quotas, paused=name in paused)
+            self._loops[name].wake()
 
     async def run(self) -> None:
         """Work until `stop`."""

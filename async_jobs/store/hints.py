@@ -1,6 +1,7 @@
 """Hints: "there may be work", carried by NOTIFY, needed by nobody.
 
-    async_jobs_due      topic: a use case with newly waiting jobs; empty: look at everything
+    async_jobs_due      topic: a use case with newly waiting jobs; empty: look at everything;
+                        "*": operators have changed something
     async_jobs_leased   topic: a queue whose leased jobs workers take straight from the table
 
 A listener that dies, or a pooler that swallows LISTEN, costs latency up to the
@@ -22,6 +23,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 COALESCE_SECONDS = 0.02
 CHECK_EVERY_SECONDS = 30.0
 LOOK_AT_EVERYTHING = ""
+OVERRIDES_CHANGED = "*"
 
 
 class Coalescer:

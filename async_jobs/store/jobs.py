@@ -29,6 +29,7 @@ from psycopg_pool import AsyncConnectionPool
 from async_jobs.core.acceptance import MAX_ATTEMPTS
 from async_jobs.core.clock import Clock, DatabaseClock
 from async_jobs.core.endings import Endings, FlowKey
+from async_jobs.core.explain import Snapshot
 from async_jobs.core.forecast import Demand
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
@@ -37,11 +38,13 @@ from async_jobs.simulation.arrivals import Arrival
 from async_jobs.store.demand import DemandReader
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
+from async_jobs.store.explain import read_snapshot
 from async_jobs.store.forecast import read_demand
 from async_jobs.store.ladder import report_endings
 from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
 from async_jobs.store.slo import SloTable
+from async_jobs.store.steering import SteeringTables
 from async_jobs.store.trace import PAGE, finished_pages
 from async_jobs.store.turn import Turn, take_turn
 
@@ -96,6 +99,7 @@ class JobStore:
         self._enqueuer = Enqueuer(self._door, self._clock)
         self.demand = DemandReader(self._door, self._clock)
         self.slo = SloTable(self._door, self._clock)
+        self.steering = SteeringTables(self._door, self._clock)
 
     # Schema
 
@@ -160,6 +164,10 @@ class JobStore:
         found = await self._door.rows(query("get_job"), params, _job_row)
         return found[0] if found else None
 
+    async def snapshot(self, job_id: UUID, *, tenant_id: str | None = None) -> Snapshot | None:
+        """One job and what stands between it and a worker; see `store/explain.py`."""
+        return await read_snapshot(self._door, self._clock, job_id, tenant_id=tenant_id)
+
     async def find(
         self,
         *,
@@ -185,14 +193,26 @@ class JobStore:
         found = await self._door.rows(query("list_jobs"), params, _job_row, prepare=False)
         return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
-    async def cancel(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None:
-        """Cancel a pending job at once, ask a running one to end; None if it has finished."""
-        return await self._one_job("cancel_job", id=job_id, tenant_id=tenant_id)
+    async def cancel(
+        self, job_id: UUID, *, tenant_id: str | None = None, actor: str | None = None
+    ) -> Job | None:
+        """Cancel a pending job at once, ask a running one to end; None if it has finished.
+
+        With *actor* the audit tells who did it.
+        """
+        return await self._one_job("cancel_job", id=job_id, tenant_id=tenant_id, actor=actor)
 
     async def requeue(
-        self, job_id: UUID, *, more_attempts: int, tenant_id: str | None = None
+        self,
+        job_id: UUID,
+        *,
+        more_attempts: int,
+        tenant_id: str | None = None,
+        actor: str | None = None,
     ) -> Job | None:
         """Put a finished job back with fresh attempts; None if it is not finished.
+
+        With *actor* the audit tells who did it.
 
         Raises MoveRefused if an unfinished job holds its dedupe_key, InvalidJob if
         *more_attempts* is not from 1 to 1,000.
@@ -201,7 +221,11 @@ class JobStore:
             raise InvalidJob("more_attempts", "out_of_range", f"must be from 1 to {MAX_ATTEMPTS}")
         try:
             return await self._one_job(
-                "requeue_job", id=job_id, tenant_id=tenant_id, more_attempts=more_attempts
+                "requeue_job",
+                id=job_id,
+                tenant_id=tenant_id,
+                more_attempts=more_attempts,
+                actor=actor,
             )
         except UniqueViolation as error:
             raise MoveRefused(

@@ -426,42 +426,59 @@ RETURNING
     coalesce(last_error ->> 'lease_seq' = lease_seq::text, false) AS was_running;
 
 -- name: cancel_job
--- Pending: over at once. Running: asked for, and the worker's next heartbeat learns of it.
-UPDATE jobs
-SET status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END,
-    finished_at = CASE WHEN status = 'pending'
-        THEN coalesce(%(now)s::timestamptz, clock_timestamp()) END,
-    due = false,
-    probe = probe AND status = 'running',
-    leased_at = CASE WHEN status = 'pending' THEN NULL ELSE leased_at END,
-    lease_expires_at = CASE WHEN status = 'pending' THEN NULL ELSE lease_expires_at END,
-    cancel_requested_at = coalesce(
-        cancel_requested_at, %(now)s::timestamptz, clock_timestamp()),
-    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-WHERE id = %(id)s AND status IN ('pending', 'running')
-    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
-RETURNING *;
+-- Pending: over at once. Running: asked for, and the worker's next heartbeat learns of it. With an
+-- `actor` the audit line is in the same commit.
+WITH moved AS (
+    UPDATE jobs
+    SET status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END,
+        finished_at = CASE WHEN status = 'pending'
+            THEN coalesce(%(now)s::timestamptz, clock_timestamp()) END,
+        due = false,
+        probe = probe AND status = 'running',
+        leased_at = CASE WHEN status = 'pending' THEN NULL ELSE leased_at END,
+        lease_expires_at = CASE WHEN status = 'pending' THEN NULL ELSE lease_expires_at END,
+        cancel_requested_at = coalesce(
+            cancel_requested_at, %(now)s::timestamptz, clock_timestamp()),
+        updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+    WHERE id = %(id)s AND status IN ('pending', 'running')
+        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
+    RETURNING *
+),
+audited AS (
+    INSERT INTO jobs_audit (acted_at, actor, move, use_case, tenant_id, job_id)
+    SELECT updated_at, %(actor)s::text, 'cancel', use_case, tenant_id, id
+    FROM moved WHERE %(actor)s::text IS NOT NULL
+)
+SELECT * FROM moved;
 
 -- name: requeue_job
 -- A finished job once more, with fresh attempts and a fresh deadline.
-UPDATE jobs
-SET status = 'pending',
-    due = true,
-    run_at = clock.now,
-    deadline_at = clock.now + delay_tolerance,
-    is_retry = false,
-    first_run_at = NULL,
-    first_started_at = NULL,
-    finished_at = NULL,
-    started_at = NULL,
-    cancel_requested_at = NULL,
-    result = NULL,
-    max_attempts = attempts + %(more_attempts)s,
-    updated_at = clock.now
-FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
-WHERE id = %(id)s AND finished_at IS NOT NULL
-    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
-RETURNING jobs.*;
+WITH moved AS (
+    UPDATE jobs
+    SET status = 'pending',
+        due = true,
+        run_at = clock.now,
+        deadline_at = clock.now + delay_tolerance,
+        is_retry = false,
+        first_run_at = NULL,
+        first_started_at = NULL,
+        finished_at = NULL,
+        started_at = NULL,
+        cancel_requested_at = NULL,
+        result = NULL,
+        max_attempts = attempts + %(more_attempts)s,
+        updated_at = clock.now
+    FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
+    WHERE id = %(id)s AND finished_at IS NOT NULL
+        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
+    RETURNING jobs.*
+),
+audited AS (
+    INSERT INTO jobs_audit (acted_at, actor, move, use_case, tenant_id, job_id)
+    SELECT updated_at, %(actor)s::text, 'requeue', use_case, tenant_id, id
+    FROM moved WHERE %(actor)s::text IS NOT NULL
+)
+SELECT * FROM moved;
 
 -- name: prune_finished
 -- Old finished jobs of one use case, oldest first, a batch at a time.

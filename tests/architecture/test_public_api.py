@@ -90,11 +90,17 @@ def _class(name: str, cls: type) -> Iterator[str]:
     if issubclass(cls, Enum):
         yield from (f"    {member.name} = {member.value!r}" for member in cls)
         return
-    for member, value in sorted(vars(cls).items()):
+    for member, value in sorted(_members(cls).items()):
         if member == "__init__" and inspect.isfunction(value):
             yield f"    def __init__{_signature(value)}"
         elif not member.startswith("_"):
             yield from (f"    {line}" for line in _member(member, value))
+
+
+def _members(cls: type) -> dict[str, object]:
+    """Its own members, and those of bases of ours that are not shown themselves."""
+    bases = [base for base in cls.__mro__[1:] if base.__module__ == "async_jobs.steering"]
+    return {name: value for each in (*bases, cls) for name, value in vars(each).items()}
 
 
 def _member(name: str, value: object) -> Iterator[str]:

@@ -37,7 +37,16 @@ DESCRIBED_INDEXES = {
     "idx_jobs_dedupe_key",
 }
 
-CONTROL_TABLES = ["jobs_breakers", "jobs_capacities", "jobs_endings", "jobs_rates", "jobs_slo"]
+CONTROL_TABLES = [
+    "jobs_audit",
+    "jobs_breakers",
+    "jobs_capacities",
+    "jobs_endings",
+    "jobs_overrides",
+    "jobs_processes",
+    "jobs_rates",
+    "jobs_slo",
+]
 
 COLUMNS = """
     SELECT format('%s %s%s%s', attname, format_type(atttypid, atttypmod),
@@ -66,7 +75,7 @@ INDEXES = """
 OTHER_OBJECTS = """
     SELECT format('%s %s', CASE relkind WHEN 'r' THEN 'table' ELSE relkind::text END, relname)
     FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 't') AND relname <> 'jobs'
+    WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 'S', 't') AND relname <> 'jobs'
     UNION ALL
     SELECT format('function %s', proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
     ORDER BY 1

@@ -52,6 +52,7 @@ NEVER = {word: ours for ours, words in SAY_INSTEAD.items() for word in words.spl
 OTHER_MEANINGS = (
     ("task", "cli/process.py", "an asyncio task"),
     ("task", "runtime/slo_writer.py", "an asyncio task"),
+    ("task", "runtime/presence.py", "an asyncio task"),
     ("task", "worker/attempt.py", "an asyncio task"),
     ("task", "worker/worker.py", "an asyncio task"),
     ("tasks", "scheduler/loop.py", "an asyncio TaskGroup"),
@@ -78,7 +79,7 @@ OTHER_MEANINGS = (
     ("topic", "store/turn.sql", "what a hint is about"),
     ("topics", "store/turn.sql", "what hints are about"),
     ("topics", "store/jobs.py", "what hints are about"),
-    ("topics", "service.py", "what hints are about"),
+    ("topics", "steering.py", "what hints are about"),
     ("topic", "worker/recorder.py", "what a hint is about"),
     ("topics", "worker/recorder.py", "what hints are about"),
     ("topics", "worker/reporter.py", "what hints are about"),
