@@ -42,6 +42,8 @@ UNNAMED = "unnamed"
 class OverridesDesk(Protocol):
     """The store's moves on overrides, processes and the audit."""
 
+    async def snapshot(self, job_id: UUID, *, tenant_id: str | None = None) -> Snapshot | None: ...
+
     async def find_overrides(self) -> list[Override]: ...
 
     async def set_overrides(
@@ -72,7 +74,8 @@ class SteeringDesk(Protocol):
     @property
     def steering(self) -> OverridesDesk: ...
 
-    async def snapshot(self, job_id: UUID, *, tenant_id: str | None = None) -> Snapshot | None: ...
+    @property
+    def slo(self) -> SloDesk: ...
 
     async def hint(self, topics: Sequence[str]) -> None: ...
 
@@ -111,7 +114,7 @@ class Steering:
 
         Raises JobNotFound, also for a job of another tenant than *tenant_id*.
         """
-        snapshot = await self._desk.snapshot(job_id, tenant_id=tenant_id)
+        snapshot = await self._desk.steering.snapshot(job_id, tenant_id=tenant_id)
         if snapshot is None:
             raise JobNotFound(job_id)
         overrides = await self._desk.steering.find_overrides()
@@ -138,7 +141,7 @@ class Steering:
         config = await self.effective_config()
         names = config.use_cases if use_case is None else [self._use_case(use_case).name]
         asked = [config.use_cases[name] for name in names]
-        reading = await self._store.slo.read(
+        reading = await self._desk.slo.read(
             [each.name for each in asked],
             window=window,
             tenant_id=tenant_id or EVERY_TENANT,

@@ -31,10 +31,20 @@ COMMANDS = {
     "enqueue": "Enqueue one job.",
     "cancel": "Cancel a job.",
     "requeue": "Put a finished job back.",
+    "pause": "Lease no more jobs of a use case.",
+    "resume": "Lease jobs of a use case again.",
+    "scale": "Set the capacity of a use case.",
+    "quota": "Set what a tenant may have.",
+    "processes": "List schedulers and workers.",
+    "stop": "Ask a scheduler or worker to stop.",
+    "audit": "Say who did what.",
     "config": "Print the effective settings and where each comes from.",
 }
 
-_ELSEWHERE = dict.fromkeys(("list", "show", "explain", "enqueue", "cancel", "requeue"), "jobs")
+_ELSEWHERE = {
+    **dict.fromkeys(("list", "show", "explain", "enqueue", "cancel", "requeue"), "jobs"),
+    **dict.fromkeys(("pause", "resume", "scale", "quota", "processes", "stop", "audit"), "steer"),
+}
 _NAMED = {"list": "list_jobs"}
 
 app = new_app("Background jobs with a deadline, on PostgreSQL and SQS.")

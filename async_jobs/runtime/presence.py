@@ -66,7 +66,7 @@ class Presence:
         self._stop = stop
         self._steer = steer
         self._began_at = time.monotonic()
-        self._overrides: Sequence[Override] = ()
+        self._overrides: Sequence[Override] = []
         self._stopped = False
 
     async def tick(self) -> float:

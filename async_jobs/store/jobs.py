@@ -29,7 +29,6 @@ from psycopg_pool import AsyncConnectionPool
 from async_jobs.core.acceptance import MAX_ATTEMPTS
 from async_jobs.core.clock import Clock, DatabaseClock
 from async_jobs.core.endings import Endings, FlowKey
-from async_jobs.core.explain import Snapshot
 from async_jobs.core.forecast import Demand
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
@@ -38,7 +37,6 @@ from async_jobs.simulation.arrivals import Arrival
 from async_jobs.store.demand import DemandReader
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
-from async_jobs.store.explain import read_snapshot
 from async_jobs.store.forecast import read_demand
 from async_jobs.store.ladder import report_endings
 from async_jobs.store.migrate import apply, check
@@ -163,10 +161,6 @@ class JobStore:
         params = {"id": job_id, "tenant_id": tenant_id}
         found = await self._door.rows(query("get_job"), params, _job_row)
         return found[0] if found else None
-
-    async def snapshot(self, job_id: UUID, *, tenant_id: str | None = None) -> Snapshot | None:
-        """One job and what stands between it and a worker; see `store/explain.py`."""
-        return await read_snapshot(self._door, self._clock, job_id, tenant_id=tenant_id)
 
     async def find(
         self,

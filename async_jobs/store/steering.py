@@ -11,12 +11,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row, tuple_row
 
 from async_jobs.core.clock import Clock
+from async_jobs.core.explain import Snapshot
 from async_jobs.core.overrides import MOST_OVERRIDES, AuditLine, Override, ProcessSeen
 from async_jobs.store.door import Door
+from async_jobs.store.explain import read_snapshot
 from async_jobs.store.queries import query
 
 _REPORT_ALIVE = query("report_alive", "steering")
@@ -46,6 +49,10 @@ class SteeringTables:
     def __init__(self, door: Door, clock: Clock) -> None:
         self._door = door
         self._clock = clock
+
+    async def snapshot(self, job_id: UUID, *, tenant_id: str | None = None) -> Snapshot | None:
+        """One job and what stands between it and a worker; see `store/explain.py`."""
+        return await read_snapshot(self._door, self._clock, job_id, tenant_id=tenant_id)
 
     async def report_alive(
         self, name: str, *, role: str, version: str, up_seconds: float, serves: Mapping[str, object]

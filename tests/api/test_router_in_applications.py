@@ -120,6 +120,7 @@ def test_the_openapi_document_tells_what_the_endpoints_do() -> None:
         "/jobs/",
         "/jobs/slo",
         "/jobs/{job_id}",
+        "/jobs/{job_id}/explain",
         "/jobs/{job_id}/cancel",
         "/jobs/{job_id}/requeue",
     ]

@@ -75,7 +75,8 @@ INDEXES = """
 OTHER_OBJECTS = """
     SELECT format('%s %s', CASE relkind WHEN 'r' THEN 'table' ELSE relkind::text END, relname)
     FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 'S', 't') AND relname <> 'jobs'
+    WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 'S', 't')
+        AND relname <> 'jobs'
     UNION ALL
     SELECT format('function %s', proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
     ORDER BY 1

@@ -79,6 +79,7 @@ OTHER_MEANINGS = (
     ("topic", "store/turn.sql", "what a hint is about"),
     ("topics", "store/turn.sql", "what hints are about"),
     ("topics", "store/jobs.py", "what hints are about"),
+    ("topics", "service.py", "what hints are about"),
     ("topics", "steering.py", "what hints are about"),
     ("topic", "worker/recorder.py", "what a hint is about"),
     ("topics", "worker/recorder.py", "what hints are about"),

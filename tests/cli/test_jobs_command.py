@@ -77,3 +77,47 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(database: str) -> None:
 
 def test_an_id_that_is_none_is_exit_code_2() -> None:
     assert ask("cancel", "7", dsn=UNREACHABLE).code == 2
+
+
+def test_a_job_is_enqueued_listed_shown_and_explained(database: str) -> None:
+    made = ask("enqueue", "notifications", "send", '{"to": "ada"}', "--json", dsn=database)
+    job_id = json.loads(made.said)["job_id"]
+
+    listed = ask("list", "--use-case", "notifications", dsn=database)
+    shown = ask("show", job_id, dsn=database)
+    explained = ask("explain", job_id, dsn=database)
+    as_json = ask("explain", job_id, "--json", dsn=database)
+
+    assert listed.lines[0].startswith(f"id={job_id} status=pending tenant_id=default")
+    assert 'payload: {"to": "ada"}' in shown.lines
+    assert explained.lines[0] == f"Job {job_id} is waiting."
+    assert explained.lines[1].startswith("- No scheduler for notifications")
+    assert json.loads(as_json.said)["causes"][0]["code"] == "no_scheduler"
+
+
+def test_a_payload_that_is_no_json_is_an_error(database: str) -> None:
+    ended = ask("enqueue", "notifications", "send", "{to: ada}", dsn=database)
+
+    assert ended.code == 1
+    assert "payload" in ended.said
+    assert "ada" not in ended.said
+
+
+def test_what_operators_set_is_told_and_written_down(database: str) -> None:
+    paused = ask("pause", "notifications", dsn=database)
+    scaled = ask("scale", "notifications", "80", "--json", dsn=database)
+    quota = ask("quota", "acme", "--weight", "2", dsn=database)
+    audit = ask("audit", dsn=database)
+
+    assert paused.said == "notifications is paused.\n"
+    assert json.loads(scaled.said) == {"changed": True}
+    assert "weight=2.0" in quota.said
+    assert [line.partition("move=")[2].partition(" ")[0] for line in audit.lines] == [
+        "quota",
+        "scale",
+        "pause",
+    ]
+
+
+def test_a_scale_needs_a_capacity_or_a_reset(database: str) -> None:
+    assert ask("scale", "notifications", dsn=database).code == 2
