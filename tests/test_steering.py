@@ -219,7 +219,6 @@ class TestPresence:
         with psycopg.connect(database, autocommit=True) as conn:
             conn.execute("ALTER TABLE jobs_overrides RENAME TO elsewhere")
 
-
         steering._known[store.origin].next_read_at = 0.0
         assert (await service.effective_config()).use_cases["notifications"].max_concurrent == 80
 

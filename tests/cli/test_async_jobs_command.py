@@ -17,8 +17,12 @@ import pytest
 from async_jobs.ddl import get_ddl
 
 TOKEN = "the-token-of-the-tests"
-COMMANDS = ["dev", "scheduler", "worker", "api", "migrate", "simulate", "slo", "health"]
-COMMANDS += ["cancel", "requeue", "config"]
+COMMANDS = [
+    *("dev", "scheduler", "worker", "api", "migrate", "simulate", "slo", "health"),
+    *("list", "show", "explain", "enqueue", "cancel", "requeue"),
+    *("pause", "resume", "scale", "quota", "processes", "stop", "audit"),
+    "config",
+]
 PATIENCE_SECONDS = 30
 
 
