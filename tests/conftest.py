@@ -1,8 +1,10 @@
 """A PostgreSQL for the whole run, a fresh migrated database for each test, and leak checks.
 
-The server is our own embedded one, or the one that TEST_POSTGRES_DSN names (a
-superuser's connection string), so that the suite also runs against other versions.
-A test that leaves connections or asyncio tasks behind fails.
+The server is our own embedded one; TEST_POSTGRES_BIN names a folder with the binaries of
+another version, TEST_POSTGRES_DSN a server that runs (a superuser's connection string).
+With TEST_PGBOUNCER=1 the tests reach it through PgBouncer in transaction mode, and what
+needs a session of its own is skipped. A test that leaves connections or asyncio tasks
+behind fails.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
 import pytest_asyncio
-from moving_parts import EMPTY_ALL_TABLES
+from moving_parts import EMPTY_ALL_TABLES, POOLED, POOLED_SETTINGS
+from pooler import pooler
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -25,31 +30,65 @@ from async_jobs.embedded.postgres import PostgresServer
 
 _Admin = psycopg.Connection[tuple[object, ...]]
 
+_POOLED_SESSIONS = 40
+
+
+def pytest_configure() -> None:
+    os.environ.update(POOLED_SETTINGS)
+    if POOLED:
+        # What tests connect by themselves prepares nothing either.
+        for kind in (psycopg.Connection, psycopg.AsyncConnection):
+            kind.connect.__func__.__kwdefaults__["prepare_threshold"] = None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what cannot be asked through a pooler."""
+    if POOLED:
+        reason = pytest.mark.skip(reason="needs a session of its own; a pooler shares them")
+        for item in items:
+            if item.get_closest_marker("own_session"):
+                item.add_marker(reason)
+
 
 @pytest.fixture(scope="session")
-def postgres_dsn() -> Iterator[str]:
-    """A superuser's connection string of the server that the tests use."""
+def direct_dsn() -> Iterator[str]:
+    """A superuser's connection string of the server itself."""
     given = os.environ.get("TEST_POSTGRES_DSN")
     if given:
         yield given
         return
-    with PostgresServer(settings="fast") as server:
-        yield server.socket_dsn
+    binaries = os.environ.get("TEST_POSTGRES_BIN")
+    bin_dir = Path(binaries) if binaries else None
+    with PostgresServer(settings="fast", bin_dir=bin_dir) as server:
+        yield server.dsn if POOLED else server.socket_dsn
 
 
 @pytest.fixture(scope="session")
-def postgres_admin(postgres_dsn: str) -> Iterator[_Admin]:
+def postgres_dsn(direct_dsn: str) -> Iterator[str]:
+    """What the tests connect to: the server, or the pooler before it."""
+    if not POOLED:
+        yield direct_dsn
+        return
+    with (
+        TemporaryDirectory(prefix="pgbouncer-") as folder,
+        pooler(direct_dsn, Path(folder), sessions=_POOLED_SESSIONS) as dsn,
+    ):
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def postgres_admin(direct_dsn: str) -> Iterator[_Admin]:
     """One connection in autocommit for creating and dropping databases."""
-    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+    with psycopg.connect(direct_dsn, autocommit=True) as admin:
         yield admin
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres_dsn: str, postgres_admin: _Admin) -> Iterator[str]:
+def template_database(direct_dsn: str, postgres_admin: _Admin) -> Iterator[str]:
     """The name of a database with the schema, which nobody is connected to."""
     name = f"async_jobs_template_{uuid.uuid4().hex[:12]}"
     postgres_admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    with psycopg.connect(make_conninfo(postgres_dsn, dbname=name)) as conn:
+    with psycopg.connect(make_conninfo(direct_dsn, dbname=name)) as conn:
         conn.execute(get_ddl())
     yield name
     _drop(postgres_admin, name)
@@ -124,6 +163,8 @@ def _other_tasks() -> set[asyncio.Task[object]]:
 
 def _connections_left(admin: _Admin, name: str, patience_seconds: float = 2.0) -> list[str]:
     """What is still connected; a backend needs a moment to end after its client has."""
+    if POOLED:
+        return []  # these sessions are the pooler's
     deadline = time.monotonic() + patience_seconds
     while True:
         rows = admin.execute(

@@ -19,6 +19,10 @@ from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import Event
 
 PATIENCE_SECONDS = 20.0
+POOLED = os.environ.get("TEST_PGBOUNCER", "") not in ("", "0")
+"""Whether the tests reach PostgreSQL through PgBouncer."""
+POOLED_SETTINGS = {"ASYNC_JOBS_DB_PREPARED_STATEMENTS": "off"} if POOLED else {}
+"""What the documentation wants behind a pooler."""
 AWS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -114,4 +118,4 @@ def environment(**more: str) -> dict[str, str]:
     """This process's environment without what could change the tests, and with *more*."""
     ours = ("ASYNC_JOBS_", "AWS_", "QUEUE_URL", "PG")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, **AWS, **more}
+    return {**kept, **AWS, **POOLED_SETTINGS, **more}

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import pytest
 from moving_parts import open_store
+from pooler import pooler
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from async_jobs.models import NewJob
@@ -105,50 +100,6 @@ async def test_it_works_through_a_pooler_that_shares_sessions(
 
     tell(capsys, f"through pgbouncer, transaction mode: started after {found} s")
     assert max(found) <= INTERVAL_SECONDS + 2 * POLL_SECONDS + MARGIN_SECONDS
-
-
-@contextmanager
-def pooler(dsn: str, folder: Path) -> Iterator[str]:
-    """PgBouncer in transaction mode before *dsn*, with fewer sessions than clients."""
-    server = conninfo_to_dict(dsn)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = folder / "pgbouncer.ini"
-    settings.write_text(
-        "[databases]\n"
-        f"pooled = host=127.0.0.1 port={server['port']} dbname={server['dbname']} "
-        f"user={server['user']} password={server['password']}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n"
-        "pool_mode = transaction\ndefault_pool_size = 4\nunix_socket_dir =\n"
-    )
-    folder.chmod(0o755)
-    settings.chmod(0o644)
-    command = ["pgbouncer", "-q", str(settings)]
-    log = (folder / "pgbouncer.log").open("wb")
-    with log, subprocess.Popen(command, stderr=log, stdout=log, **_account()) as process:
-        try:
-            _accepts(port)
-            yield f"postgresql://postgres@127.0.0.1:{port}/pooled"
-        finally:
-            process.terminate()
-
-
-def _account() -> dict[str, str]:
-    """PgBouncer refuses to run as root."""
-    return {"user": "nobody"} if os.geteuid() == 0 else {}
-
-
-def _accepts(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert time.monotonic() < deadline, "pgbouncer does not answer"
-            time.sleep(0.02)
-        else:
-            return
 
 
 @LONG
