@@ -22,8 +22,8 @@ def python_files() -> list[Path]:
 
 
 def all_python_files() -> list[Path]:
-    """The library's Python files and those around it: tests, benchmark, docs, examples."""
-    around = ("tests", "bench", "docs", "examples")
+    """The library's Python files and those around it: tests, benchmark, docs, examples, model."""
+    around = ("tests", "bench", "docs", "examples", "model")
     return python_files() + sorted(path for part in around for path in (ROOT / part).rglob("*.py"))
 
 

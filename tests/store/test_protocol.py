@@ -37,8 +37,8 @@ from .factories import (
 from .test_pairs import Held
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from model.explore import reachable  # noqa: E402 - its folder is on the path from here on
-from model.lease import FINISHED, LAPSED, LIVE, NONE, Bounds, Design, Job, steps  # noqa: E402
+from model.explore import reachable
+from model.lease import FINISHED, LAPSED, LIVE, NONE, Bounds, Design, Job, steps
 
 FAR = Bounds(leases=99, requeues=99)
 LEASE_SECONDS = 30.0
