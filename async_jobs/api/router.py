@@ -22,6 +22,7 @@ from fastapi.params import Depends as Dependency
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, BeforeValidator, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from async_jobs.access import ApiToken, Identity, Scope
 from async_jobs.api.auth import Caller, Gate, gate_for
@@ -70,7 +71,8 @@ _REFUSALS = {
     503: "The database does not answer; see Retry-After.",
 }
 
-Name = Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$")]
+Absent = SkipJsonSchema[None]
+Name = Annotated[str | Absent, Query(pattern=f"^{NAME_PATTERN}$")]
 Window = Annotated[str, Query(json_schema_extra={"enum": list(WINDOWS)})]
 
 
@@ -230,9 +232,9 @@ class _Endpoints:
         caller: Caller,
         tenant_id: Name = None,
         use_case: Name = None,
-        status: JobStatus | None = None,
+        status: JobStatus | Absent = None,
         limit: Limit = 100,
-        cursor: JobId | None = None,
+        cursor: JobId | Absent = None,
         payloads: Flag = False,
     ) -> Response:
         """List jobs, newest first; `next_cursor` of one page is the `cursor` of the next.

@@ -28,6 +28,7 @@ TEN_YEARS_SECONDS = 10 * 366 * 86_400.0
 LEAST_TIMEOUT_SECONDS = 0.001
 MOST_TIMEOUT_SECONDS = 30 * 86_400.0
 EARLIEST_RUN_AT = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_DEADLINE_AT = datetime(9000, 1, 1, tzinfo=UTC)
 
 NAME_PATTERN = r"[A-Za-z0-9._:@/-]{1,128}"
 
@@ -210,7 +211,8 @@ def _run_at(value: object, now: datetime) -> datetime | None:
         raise InvalidJob("run_at", "naive_datetime", "needs a time zone, for example a final Z")
     if not EARLIEST_RUN_AT <= value <= now + timedelta(seconds=TEN_YEARS_SECONDS):
         raise InvalidJob("run_at", "out_of_range", "must lie from 1970 to ten years ahead")
-    return value
+    # PostgreSQL knows no offsets of 16 hours or more.
+    return value.astimezone(UTC)
 
 
 def _latest_deadline_at(new: NewJob, now: datetime) -> datetime | None:
@@ -222,8 +224,9 @@ def _latest_deadline_at(new: NewJob, now: datetime) -> datetime | None:
         raise InvalidJob(
             "parent_deadline_at", "invalid_type", "must be a datetime with a time zone"
         )
-    beyond = new.run_at is not None and new.run_at > max(parent, now)
-    return None if beyond else parent
+    if new.run_at is not None and new.run_at > max(parent, now):
+        return None
+    return min(max(parent, EARLIEST_RUN_AT), _LATEST_DEADLINE_AT).astimezone(UTC)
 
 
 def _tolerance(value: object) -> float:

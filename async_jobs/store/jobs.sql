@@ -195,7 +195,7 @@ SELECT
     priority, attempts, max_attempts, backoff_policy, lease_expires_at, last_error,
     dedupe_key, enqueue_failed, created_at, updated_at, lease_seq, due, is_retry, probe,
     leased_at, started_at, finished_at, first_run_at, first_started_at, cancel_requested_at,
-    worker, trace_context,
+    worker, trace_context, timeout_seconds,
     CASE WHEN %(payloads)s THEN payload END AS payload,
     CASE WHEN %(payloads)s THEN result END AS result
 FROM jobs

@@ -234,3 +234,11 @@ async def test_a_row_of_a_plain_insert_is_readable(
 
     assert row is not None
     assert (row.delay_tolerance_seconds, row.max_attempts) == (3600.0, 3)
+
+
+async def test_a_list_shows_jobs_as_they_are_alone(store: JobStore, jobs: JobFactory) -> None:
+    job = await jobs.waiting(timeout_seconds=2.5, dedupe_key="k")
+
+    page = await store.find()
+
+    assert list(page.jobs) == [await store.get(job.id)]
