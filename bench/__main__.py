@@ -25,7 +25,7 @@ from typing import TextIO
 import psycopg
 from rich.console import Console
 
-from async_jobs.simulation.arrivals import from_trace
+from async_jobs.cli.trace_file import read_trace
 from async_jobs.simulation.workloads import workload
 from bench import backlog, growth, hosts, replay
 from bench.chart import pictures
@@ -106,8 +106,11 @@ def main(given: Sequence[str]) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     if arguments.trace:
-        with arguments.trace.open(newline="", encoding="utf-8") as lines:
-            loads = [from_trace(arguments.trace.stem, lines)]
+        try:
+            loads = [read_trace(arguments.trace)]
+        except ValueError as error:
+            print(f"error: --trace: {error}", file=sys.stderr)
+            return 2
     else:
         loads = [
             workload(name, seed=arguments.seed, seconds=arguments.seconds)

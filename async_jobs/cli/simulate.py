@@ -20,13 +20,12 @@ import typer
 
 from async_jobs.cli.command import run_command
 from async_jobs.cli.simulation_report import Run, as_json, as_text, show
-from async_jobs.errors import TraceError
+from async_jobs.cli.trace_file import read_trace
 from async_jobs.runtime.signals import exit_on_term
 from async_jobs.simulation import workloads
 from async_jobs.simulation.arrivals import (
     DEFAULT_BACKOFF_SECONDS,
     Workload,
-    from_trace,
     header,
     lines_of,
 )
@@ -44,7 +43,7 @@ _Workload = Annotated[
     str | None, typer.Option(help=f"A made workload: {', '.join(workloads.NAMES)}.")
 ]
 _Seed = Annotated[int, typer.Option(help="What a made workload begins from.")]
-_Trace = Annotated[Path | None, typer.Option(help="A CSV of jobs to run instead.")]
+_Trace = Annotated[Path | None, typer.Option(help="A CSV of jobs to run instead; .gz is unpacked.")]
 _Export = Annotated[
     Path | None,
     typer.Option(help="Write such a CSV from the database's finished jobs (- for stdout)."),
@@ -132,12 +131,9 @@ def _made(name: str, seed: int) -> Workload:
 def _read(trace: Path | None) -> Workload:
     assert trace is not None  # noqa: S101 # one of the two is given
     try:
-        with trace.open(encoding="utf-8-sig", newline="") as lines:
-            return from_trace(trace.name, lines)
-    except TraceError as error:
+        return read_trace(trace)
+    except ValueError as error:
         _refuse(f"--trace: {error}")
-    except (OSError, UnicodeDecodeError) as error:
-        _refuse(f"--trace: the file cannot be read as UTF-8 text ({type(error).__name__})")
 
 
 def _run(jobs: Workload, setup: Setup, need: float | None) -> Run:

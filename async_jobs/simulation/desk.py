@@ -16,16 +16,19 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from async_jobs.core.fairness import PRESSURE_AFTER_DROP_SECONDS, Credits, Terms, choose
+from async_jobs.core.fairness import PRESSURE_AFTER_DROP_SECONDS, Credits, Flow, Terms, choose
 from async_jobs.core.run_times import RunTimes
 from async_jobs.simulation.arrivals import Arrival
 from async_jobs.simulation.backlog import Backlog, SimulatedLane, Waiting
 from async_jobs.simulation.policies import Lateness, Policy, Setup
-from async_jobs.simulation.ranking import Ranking
+from async_jobs.simulation.ranking import FLOOR, Ranking
 
 LEARN_EVERY_SECONDS = 0.5
 MOST_RUNS = 200
 """A scheduler looks at the newest finished jobs only, and so often."""
+
+MOST_CHANGED = 10_000
+"""After so many changes without pressure, ranking all lanes anew is no more work."""
 
 Drop = Callable[[Waiting, float], None]
 """Told of a job that is given up, and when."""
@@ -49,7 +52,8 @@ class Desk:
         self._runs: deque[Arrival] = deque(maxlen=MOST_RUNS)
         self._learned_at = -math.inf
         self._known: set[tuple[str, str]] = set()
-        self._ranking = Ranking(self._held, self._room if self._bounds else None)
+        self._least_means: dict[str, float] = {}
+        self._ranking = Ranking(self._held, self._room if self._bounds else None, self._least_mean)
         self._is_ranked = False
         self._ranked_under_pressure = False
         self._changed: list[SimulatedLane] = []
@@ -75,7 +79,7 @@ class Desk:
         self._runs.append(job.arrival)
         self._leave(tenant)
         if self._is_ranked:
-            self._changed += self.backlog.lanes_of[tenant]
+            self._changed += self.backlog.lanes_of.get(tenant, ())
 
     def choose(self, now: float, drop: Drop) -> Waiting | None:
         """The job that gets the free slot, or None if nothing may start."""
@@ -107,7 +111,9 @@ class Desk:
         pressure = self._is_pressed(now)
         if pressure or (self._bounds and self._is_bound()):
             return self._chosen(now, pressure=pressure)
-        self._is_ranked = False
+        if self._bounds or len(self._changed) > MOST_CHANGED:
+            self._is_ranked = False
+            self._changed.clear()
         return self.backlog.take_first() if self.backlog.first() is not None else None
 
     def _is_pressed(self, now: float) -> bool:
@@ -156,19 +162,42 @@ class Desk:
         return self._ranking.best(terms)
 
     def _learn(self, now: float) -> None:
-        """How long jobs ran lately; ranks depend on it, of unknown flows on everybody's."""
+        """How long jobs ran lately; ranks depend on it, of unknown flows on their type's."""
         self._learned_at = now
         ran = {(each.tenant_id, each.type) for each in self._runs}
         self._known |= ran
         for each in self._runs:
             self._run_times.add(each.tenant_id, each.type, each.run_seconds)
         self._runs.clear()
+        fallen = {type for type in {type for _, type in ran} if self._has_fallen(type)}
         if self._is_ranked:
+            lanes_of = self.backlog.lanes_of
             self._changed += [
                 lane
-                for lane in self.backlog.lanes()
-                if (key := lane.flow[:2]) in ran or key not in self._known
+                for tenant, type in ran
+                for lane in lanes_of.get(tenant, ())
+                if lane.flow.type == type
             ]
+            if fallen:
+                self._changed += [
+                    lane
+                    for lane in self.backlog.lanes()
+                    if lane.flow.type in fallen and lane.flow[:2] not in self._known
+                ]
+
+    def _has_fallen(self, type: str) -> bool:
+        """Whether jobs of a type run shorter than the ranks of its unknown flows allow for."""
+        mean, least = self._run_times.mean_seconds(Flow("", type)), self._least_means.get(type)
+        if least is not None and least <= mean <= least / FLOOR**2:
+            return False
+        self._least_means[type] = FLOOR * mean
+        return least is not None and mean < least
+
+    def _least_mean(self, flow: Flow) -> float:
+        """What a job of *flow* runs at least, as long as nothing is ranked anew."""
+        if flow[:2] in self._known:
+            return self._run_times.mean_seconds(flow)
+        return self._least_means.get(flow.type, 0.0)
 
     def _leave(self, tenant_id: str) -> None:
         """A tenant has one job less; without the last one, the shares of all others grow."""
@@ -176,7 +205,8 @@ class Desk:
         if not self._jobs_of[tenant_id]:
             del self._jobs_of[tenant_id]
             self._total_weight -= self._setup.weight_of(tenant_id)
-            self._is_ranked = False
+            self.backlog.forget(tenant_id)
+            self._is_ranked = self._is_ranked and self._ranking.holds(self._total_weight)
 
     def _room(self, tenant_id: str) -> int:
         return self._setup.most_held(tenant_id) - self._held.get(tenant_id, 0)

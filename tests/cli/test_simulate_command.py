@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
@@ -184,3 +185,20 @@ def test_an_export_can_be_simulated(database: str, tmp_path: Path) -> None:
     assert figures("--trace", str(path), "--capacity", "1")[0]["late"] > 50
     to_stdout = run("--export=-", "--use-case=mail", ASYNC_JOBS_DB_DSN=database)
     assert to_stdout.stdout == path.read_text("utf-8")
+
+
+def test_a_packed_trace_gives_the_same_figures(trace: str, tmp_path: Path) -> None:
+    packed = tmp_path / "trace.csv.gz"
+    packed.write_bytes(gzip.compress(Path(trace).read_bytes()))
+
+    assert figures("--trace", str(packed)) == figures("--trace", trace)
+
+
+def test_a_packed_trace_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    packed = tmp_path / "trace.csv.gz"
+    packed.write_bytes(gzip.compress((TRACE + "2,bolt,send,1,5,2,1,3\n" * 50).encode())[:-8])
+
+    done = run("--trace", str(packed))
+
+    assert done.returncode == 2
+    assert "the file cannot be read" in done.stderr

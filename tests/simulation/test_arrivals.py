@@ -104,3 +104,40 @@ def test_a_fault_is_told_by_line_and_column_and_never_shows_the_value(
 def test_attempts_are_the_failing_ones_and_the_last_within_the_bound() -> None:
     assert [job(fails=fails, most=3).attempts for fails in (0, 1, 2, 3, 9)] == [1, 2, 3, 3, 3]
     assert workload(job(runs=2, fails=1), job(runs=5)).work_seconds == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("run_at," + SMALL + "0,0,acme,1,1\n", 1, "run_at"),
+        (SMALL.replace(",", ";") + "0;acme;1;1\n", 1, "run_at"),
+        (SMALL + "0,acme,1,1\n0,acme, inc,1,1\n", 3, "5"),
+        (SMALL + '0,"acme,1,1\n' + "x" * 200_000, 2, "1"),
+        (SMALL + "0,ac\0me,1,1\n", 2, "tenant_id"),
+        (SMALL + "1709251200000,acme,1,1\n", 2, "run_at"),
+        (SMALL + "0,acme,1e300,1\n", 2, "run_seconds"),
+        (SMALL + "0,acme,1,1e11\n", 2, "delay_tolerance_seconds"),
+    ],
+)
+def test_what_a_careless_conversion_leaves_behind_is_told_too(
+    text: str, line: int, column: str
+) -> None:
+    with pytest.raises(TraceError) as refused:
+        read(text)
+
+    assert (refused.value.line, refused.value.column) == (line, column)
+
+
+def test_milliseconds_are_told_from_seconds() -> None:
+    with pytest.raises(TraceError, match="divide milliseconds by 1,000"):
+        read(SMALL + "1709251200000,acme,1,1\n")
+
+
+def test_blanks_around_cells_and_empty_lines_do_not_matter() -> None:
+    trace = read("run_at, tenant_id ,run_seconds,delay_tolerance_seconds\n\n 0 , acme, 1 ,1\n\n")
+
+    assert trace.arrivals == [job(runs=1, tolerates=1)._replace(type="job")]
+
+
+def test_jobs_that_take_no_time_need_one_slot() -> None:
+    assert read(SMALL + "0,acme,0,0\n0,acme,0,0\n").capacity == 1
