@@ -82,7 +82,7 @@ class Ranking:
     def _top(self, heap: list[Entry], terms: Terms, floor: Terms) -> SimulatedLane | None:
         best: Entry | None = None
         looked_at = []
-        while heap and (best is None or heap[0] < best):
+        while heap and (best is None or heap[0][:3] < best[:3]):
             entry = heappop(heap)
             lane = entry[3]
             if lane.entry is not entry:
@@ -92,7 +92,7 @@ class Ranking:
                 heappush(heap, entry)
                 return lane
             looked_at.append(lane)
-            if true is not None and (best is None or true < best):
+            if true is not None and (best is None or true[:3] < best[:3]):
                 best = true
         for lane in looked_at:
             self._put(lane, floor)
