@@ -30,6 +30,7 @@ from async_jobs.steering import paused_by, steered
 from async_jobs.store.hints import OVERRIDES_CHANGED, HintListener
 from async_jobs.store.jobs import JobStore
 from async_jobs.store.lease_keeper import LeaseKeeper
+from async_jobs.store.pace import PacedConnection
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.slo import SloListener
 from async_jobs.transport.ports import Receiver, Sender
@@ -51,6 +52,7 @@ def create_pool(
         min_size=1,
         max_size=max_size or config.db_pool_max_size,
         open=False,
+        connection_class=PacedConnection,
         kwargs={
             "autocommit": True,
             "application_name": application_name,
@@ -124,7 +126,7 @@ def build_worker(
         LeaseKeeper(
             config.db_dsn,
             application_name=name,
-            timeout_seconds=max(1.0, config.lease_duration_seconds / 5),
+            timeout_seconds=_heartbeat_timeout(config.lease_duration_seconds),
             prepare_threshold=config.prepare_threshold,
         ),
         receivers,
@@ -136,6 +138,11 @@ def build_worker(
         bus=bus,
         lateness={name: _lateness(use_case) for name, use_case in config.use_cases.items()},
     )
+
+
+def _heartbeat_timeout(lease_seconds: float) -> float:
+    """So short that a beat which hangs leaves time for another one before the lease is over."""
+    return min(max(1.0, lease_seconds / 5), lease_seconds / 3)
 
 
 def _lateness(use_case: UseCaseConfig) -> LatenessPolicy:

@@ -6,12 +6,14 @@ import asyncio
 import threading
 
 import pytest
-from moving_parts import AWS, Events
+from moving_parts import AWS, Events, started_job
 
 from async_jobs.assembly import SqsClients, build_receivers
 from async_jobs.cli.process import opened, threads_for_handlers
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig
 from async_jobs.store.jobs import JobStore
+from async_jobs.telemetry.bus import Bus
+from async_jobs.telemetry.events import HandlerStuck
 from async_jobs.transport.postgres import PostgresReceiver
 from async_jobs.transport.sqs import SqsReceiver
 
@@ -84,10 +86,31 @@ async def test_plain_handlers_have_a_thread_for_each_attempt(database: str) -> N
     """And some to spare: a reconnect looks up a host name in the same threads."""
     together = threading.Barrier(25, timeout=20)
     loop = asyncio.get_running_loop()
-    with threads_for_handlers(24):
+    with threads_for_handlers(24, bus=Bus()):
         waiting = [loop.run_in_executor(None, together.wait) for _ in range(24)]
         await asyncio.to_thread(together.wait)
         await asyncio.gather(*waiting)
+
+
+async def test_stuck_handlers_keep_no_thread_from_the_others() -> None:
+    let_go, bus, job = threading.Event(), Bus(), started_job()
+    loop = asyncio.get_running_loop()
+    with threads_for_handlers(1, bus=bus):
+        for _ in range(3):
+            stuck = [loop.run_in_executor(None, let_go.wait, 20) for _ in range(5)]
+            bus.emit(
+                HandlerStuck(
+                    job_id=job.id,
+                    tenant_id=job.tenant_id,
+                    use_case=job.use_case,
+                    type=job.type,
+                    queue=job.queue,
+                    ran_seconds=9.0,
+                )
+            )
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "ran"), 20) == "ran"
+        let_go.set()
+        await asyncio.gather(*stuck)
 
 
 async def test_a_pool_tries_again_soon_after_a_long_outage(database: str) -> None:

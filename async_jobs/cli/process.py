@@ -44,7 +44,7 @@ START_TIMEOUT_SECONDS = 30.0
 RECONNECT_SECONDS = 4.0
 """For so long the pool tries by itself; after that, whoever needs a connection starts it anew."""
 LAST_WAIT_SECONDS = 0.2
-STOP_SECONDS = 8.0
+STOP_SECONDS = 6.0
 """How long the end may take beyond the grace, where everything that is waited for hangs."""
 HANDLER_THREADS = "async-jobs-handler"
 

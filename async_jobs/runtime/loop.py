@@ -19,7 +19,7 @@ from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import LoopFailed, LoopRecovered
 
 FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 3.0
 
 Tick = Callable[[], Awaitable[float]]
 

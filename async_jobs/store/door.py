@@ -6,9 +6,9 @@ Every statement goes through here, so this is where four rules live:
                   the connection gets its own setting back, for pools are shared with the user
     bounded       every call ends within the time-out (plus the ten seconds psycopg may take to
                   cancel a statement on a server that no longer answers)
-    clean         a connection that says the server is read-only or going away (25006, 57P0x), or
-                  that it ended our session after too long a pause (25P03), is closed, so that
-                  the pool cannot hand it out again
+    clean         a connection that says the server is read-only (25006), going away (57P0x), out
+                  of reach (08xxx) or of resources (53xxx), or that it ended our session after too
+                  long a pause (25P03), is closed, so that the pool cannot hand it out again
     translated    what is the database's trouble becomes StoreUnavailable, with its cause; what is
                   a fault of ours (a constraint, a syntax error) stays as it is
 """
@@ -33,13 +33,8 @@ Connection = psycopg.AsyncConnection[Any]
 Params = Mapping[str, Any]
 
 _TRIES_AFTER_DEADLOCK = 3
-_SERVER_LEAVES = (
-    pg.ReadOnlySqlTransaction,
-    pg.AdminShutdown,
-    pg.CrashShutdown,
-    pg.CannotConnectNow,
-    pg.IdleInTransactionSessionTimeout,
-)
+_LEAVING = ("08", "53", "57P", "25006", "25P03")
+"""How the SQLSTATEs begin with which a connection says that it is of no more use."""
 _NOT_OPEN = (
     "The connection pool is not open. Make it with `create_pool(config)` (or "
     "`AsyncConnectionPool(..., open=False)`) and open it in your application's lifespan: "
@@ -101,12 +96,9 @@ class Door:
             async with (
                 asyncio.timeout(self._timeout_seconds),
                 self._pool.connection(timeout=self._timeout_seconds) as conn,
+                _closed_if_it_leaves(conn),
             ):
-                try:
-                    yield conn
-                except _SERVER_LEAVES:
-                    await conn.close()
-                    raise
+                yield conn
         except PoolClosed as error:
             raise StoreUnavailable(_NOT_OPEN) from error
         except pg.DeadlockDetected:
@@ -115,7 +107,9 @@ class Door:
             raise StoreUnavailable(
                 f"The database gave no answer within {self._timeout_seconds:g} s."
             ) from error
-        except (psycopg.OperationalError, *_SERVER_LEAVES) as error:
+        except psycopg.Error as error:
+            if not isinstance(error, psycopg.OperationalError) and not _leaves(error):
+                raise
             raise StoreUnavailable(
                 f"The database cannot be used: {type(error).__name__}."
             ) from error
@@ -123,6 +117,20 @@ class Door:
 
 def _deadlocked(error: pg.DeadlockDetected) -> StoreUnavailable:
     return StoreUnavailable(f"The database cannot be used: {type(error).__name__}.")
+
+
+@asynccontextmanager
+async def _closed_if_it_leaves(conn: Connection) -> AsyncIterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        if _leaves(error):
+            await conn.close()
+        raise
+
+
+def _leaves(error: psycopg.Error) -> bool:
+    return (error.sqlstate or "").startswith(_LEAVING)
 
 
 @asynccontextmanager

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 
 import psycopg
 
+from async_jobs.store.pace import PacedConnection
+
 CONNECT_TIMEOUT_SECONDS = 5
 COALESCE_SECONDS = 0.02
 CHECK_EVERY_SECONDS = 30.0
@@ -82,7 +84,7 @@ class HintListener:
             self._conn = None
 
     async def _connected(self) -> psycopg.AsyncConnection[object]:
-        conn = await psycopg.AsyncConnection.connect(
+        conn = await PacedConnection.connect(
             self._dsn,
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,

@@ -9,7 +9,8 @@ per beat renews all leases and tells which cancels were asked for.
     a cancel was asked for       its attempt is interrupted and ends as cancelled
     the database is away         tried again every second; attempts whose leases are about to
                                  run out are interrupted, because from then on the job may run
-                                 elsewhere
+                                 elsewhere. The event loop looks for them, too: a call to a
+                                 silent database may keep the thread
 """
 
 from __future__ import annotations
@@ -70,15 +71,19 @@ class Heartbeat:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="async-jobs-heartbeat", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._looking: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to beat; call from the event loop whose attempts it interrupts."""
         self._loop = asyncio.get_running_loop()
+        self._look()
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread; a beat under way is waited for, but not for long."""
         self._stop.set()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
@@ -91,6 +96,12 @@ class Heartbeat:
         held = self._held.get(job_id)
         if held is not None and held.lease_seq == lease_seq:
             del self._held[job_id]
+
+    def _look(self) -> None:
+        """From the event loop, again and again."""
+        every_seconds = min(RETRY_SECONDS, self._lease_seconds / 10)
+        self._give_up(self._held.copy(), doubtful_in=2 * every_seconds)
+        self._looking = asyncio.get_running_loop().call_later(every_seconds, self._look)
 
     @property
     def is_alive(self) -> bool:
@@ -114,7 +125,10 @@ class Heartbeat:
             return self._beat()
         except BaseException as error:
             self._call(self._failed, error)
-            self._give_up(self._held.copy())
+            # Before the next beat.
+            self._give_up(
+                self._held.copy(), doubtful_in=2 * min(RETRY_SECONDS, self._interval_seconds)
+            )
             return min(RETRY_SECONDS, self._interval_seconds)
 
     def _beat(self) -> float:
@@ -135,9 +149,9 @@ class Heartbeat:
         self._renewed_at = {held[job_id]: asked_at for job_id in ours}
         return self._interval_seconds
 
-    def _give_up(self, held: Mapping[UUID, _Held]) -> None:
-        """Interrupt what may run elsewhere before the next beat."""
-        doubtful_from = time.monotonic() + 2 * min(RETRY_SECONDS, self._interval_seconds)
+    def _give_up(self, held: Mapping[UUID, _Held], *, doubtful_in: float) -> None:
+        """Interrupt what may run elsewhere within *doubtful_in* seconds."""
+        doubtful_from = time.monotonic() + doubtful_in
         for job_id, one in held.items():
             if self._renewed_at.get(one, one.asked_at) + self._lease_seconds <= doubtful_from:
                 self._call(self._interrupt, job_id, one.lease_seq, None)

@@ -55,6 +55,12 @@ def hold_thread(ctx: JobContext, payload: dict[str, str]) -> str:
     return "let go"
 
 
+@job_registry.handler("block")
+async def block(ctx: JobContext, payload: dict[str, str]) -> str:
+    """Blocks the event loop until the file `until` exists."""
+    return hold_thread(ctx, payload)
+
+
 @job_registry.handler("stubborn")
 async def stubborn(ctx: JobContext, payload: dict[str, str]) -> str:
     """Ignores every interruption."""

@@ -9,10 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.core.fairness import Flow
 from async_jobs.errors import StoreUnavailable
+from async_jobs.store.door import Door
 from async_jobs.store.jobs import JobStore
 
 from .factories import SUCCEEDED, JobFactory, new_job
@@ -103,6 +105,32 @@ async def test_a_server_that_became_read_only_does_not_get_its_connection_back(
 
     await store.enqueue(batch)
     assert await backend_pid(single_pool) != old_pid
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "closes"),
+    [
+        ("53200", True),
+        ("53100", True),
+        ("08006", True),
+        ("57P02", True),
+        ("25006", True),
+        ("25P03", True),
+        ("57014", False),
+        ("23505", False),
+    ],
+)
+async def test_a_connection_of_no_more_use_is_closed_and_no_other_one(
+    single_pool: Pool, sqlstate: str, closes: bool
+) -> None:
+    old_pid = await backend_pid(single_pool)
+    statement = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$"
+
+    with pytest.raises((StoreUnavailable, psycopg.Error)) as raised:
+        await Door(single_pool, timeout_seconds=5.0).rows(statement.encode(), {}, tuple_row)
+
+    assert (await backend_pid(single_pool) != old_pid) is closes
+    assert not closes or raised.type is StoreUnavailable
 
 
 async def test_a_terminated_connection_is_replaced(

@@ -9,9 +9,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from async_jobs.ddl import get_ddl
+from async_jobs.embedded.postgres import PostgresServer
 from async_jobs.errors import StoreUnavailable
 from async_jobs.store.lease_keeper import LeaseKeeper
+from async_jobs.testing import TcpProxy
 
 from .factories import JobFactory
 
@@ -91,3 +95,24 @@ def test_closing_twice_is_harmless(make_keeper: MakeKeeper) -> None:
     keeper.close()
 
     keeper.close()
+
+
+def test_a_server_that_has_gone_silent_is_hung_up_on() -> None:
+    """Only the timer ends this wait: the proxy still acknowledges what is sent."""
+    with PostgresServer(settings="fast") as server, TcpProxy.in_thread(server.port) as proxy:
+        keeper = LeaseKeeper(
+            make_conninfo(server.dsn, port=proxy.port),
+            application_name="keeper",
+            timeout_seconds=0.2,
+        )
+        with psycopg.connect(server.dsn) as conn:
+            conn.execute(get_ddl())
+        keeper.extend({}, lease_seconds=5)
+        proxy.black_hole()
+
+        with pytest.raises(StoreUnavailable, match="heartbeat cannot reach the database"):
+            keeper.extend({}, lease_seconds=5)
+
+        proxy.heal()
+        assert keeper.extend({}, lease_seconds=5) == {}
+        keeper.close()

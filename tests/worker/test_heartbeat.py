@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -33,7 +33,7 @@ class Told:
 
     def __init__(self) -> None:
         self.interrupted: list[tuple[UUID, int, Interruption | None]] = []
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
 
     def interrupt(self, job_id: UUID, lease_seq: int, why: Interruption | None) -> None:
         self.interrupted.append((job_id, lease_seq, why))
@@ -232,6 +232,62 @@ async def test_a_handler_that_blocks_the_loop_costs_nobody_a_lease(
     assert [row.status for row in rows] == [JobStatus.SUCCEEDED] * 4
     assert [row.attempts for row in rows] == [1] * 4
     assert "LeaseLost" not in events.names()
+
+
+async def test_a_database_that_gives_no_answer_ends_the_handlers_before_their_leases() -> None:
+    let_go = threading.Event()
+    interrupted: list[float] = []
+
+    class Silent(FakeKeeper):
+        def extend(self, held: Mapping[UUID, int], *, lease_seconds: float) -> dict[UUID, bool]:
+            let_go.wait(20)
+            return {}
+
+    heartbeat = Heartbeat(
+        Silent(),
+        interval_seconds=0.01,
+        lease_seconds=0.5,
+        interrupt=lambda *_: interrupted.append(time.monotonic()),
+        failed=lambda error: None,
+    )
+    heartbeat.start()
+    asked_at = time.monotonic()
+    heartbeat.hold(uuid4(), 1, asked_at=asked_at)
+    try:
+        await until(lambda: interrupted)
+    finally:
+        let_go.set()
+        heartbeat.stop()
+
+    assert interrupted[0] < asked_at + 0.5
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), RuntimeError()])
+async def test_nothing_that_a_beat_may_raise_ends_the_heartbeat(error: BaseException) -> None:
+    told: list[BaseException] = []
+
+    class Broken(FakeKeeper):
+        def extend(self, held: Mapping[UUID, int], *, lease_seconds: float) -> dict[UUID, bool]:
+            super().extend(held, lease_seconds=lease_seconds)
+            if len(self.beats) == 1:
+                raise error
+            return dict.fromkeys(held, False)
+
+    keeper = Broken()
+    heartbeat = Heartbeat(
+        keeper,
+        interval_seconds=0.01,
+        lease_seconds=600,
+        interrupt=lambda *_: None,
+        failed=told.append,
+    )
+    heartbeat.start()
+    heartbeat.hold(uuid4(), 1, asked_at=time.monotonic())
+    await until(lambda: len(keeper.beats) > 2)
+
+    assert told == [error]
+    assert (heartbeat.is_alive, heartbeat.has_died) == (True, False)
+    heartbeat.stop()
 
 
 async def test_a_cancel_ends_the_running_handler(
