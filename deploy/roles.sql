@@ -8,7 +8,7 @@
 --     CREATE ROLE jobs_worker_1 LOGIN PASSWORD '...' IN ROLE async_jobs_worker;
 --
 --     async_jobs_api         enqueue, read                     may change no job
---     async_jobs_operator    read, cancel, requeue             may make and delete no job
+--     async_jobs_operator    read, cancel, requeue, steer      may make and delete no job
 --     async_jobs_scheduler   lease, rescue, end late, prune    may make no job, nor change what one is
 --     async_jobs_worker      start, finish, enqueue            may delete no job, nor change what one is
 --
@@ -29,7 +29,9 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON jobs, jobs_rates, jobs_endings, jobs_breakers, jobs_capacities, jobs_slo FROM PUBLIC;
+REVOKE ALL ON jobs, jobs_rates, jobs_endings, jobs_breakers, jobs_capacities, jobs_slo,
+    jobs_processes, jobs_overrides, jobs_audit
+    FROM PUBLIC;
 
 GRANT SELECT ON jobs
     TO async_jobs_api, async_jobs_operator, async_jobs_scheduler, async_jobs_worker;
@@ -54,10 +56,17 @@ GRANT UPDATE (
 ) ON jobs TO async_jobs_worker;
 
 -- The control tables hold no jobs: how flows fail, what is held back, how many slots there are.
-GRANT SELECT ON jobs_rates, jobs_endings, jobs_breakers, jobs_capacities, jobs_slo
+GRANT SELECT ON jobs_rates, jobs_endings, jobs_breakers, jobs_capacities, jobs_slo,
+    jobs_processes, jobs_overrides
     TO async_jobs_api, async_jobs_operator, async_jobs_scheduler, async_jobs_worker;
 GRANT INSERT, UPDATE, DELETE ON jobs_rates, jobs_endings, jobs_breakers, jobs_capacities, jobs_slo
     TO async_jobs_scheduler;
 GRANT INSERT, UPDATE ON jobs_endings, jobs_breakers, jobs_capacities
     TO async_jobs_worker;
 GRANT INSERT, UPDATE, DELETE ON jobs_slo TO async_jobs_worker;
+
+-- Who is alive, what operators have set instead, and who did what. The audit can only grow.
+GRANT INSERT, UPDATE, DELETE ON jobs_processes TO async_jobs_scheduler, async_jobs_worker;
+GRANT UPDATE (stop_asked_at) ON jobs_processes TO async_jobs_operator;
+GRANT INSERT, UPDATE, DELETE ON jobs_overrides TO async_jobs_operator;
+GRANT SELECT, INSERT ON jobs_audit TO async_jobs_operator;

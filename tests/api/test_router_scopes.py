@@ -169,7 +169,8 @@ async def test_a_bound_token_does_not_see_the_slots_that_all_tenants_share(
 
 @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.CANCELLED])
 @pytest.mark.parametrize(
-    ("method", "move"), [("GET", ""), ("POST", "/cancel"), ("POST", "/requeue")]
+    ("method", "move"),
+    [("GET", ""), ("GET", "/explain"), ("POST", "/cancel"), ("POST", "/requeue")],
 )
 async def test_another_tenants_job_is_answered_like_none(
     service: JobService, method: str, move: str, status: JobStatus

@@ -62,20 +62,25 @@ PRODUCING = (
     "insert_jobs insert_absent_jobs find_stored_jobs find_live_twins lock_tenants count_unfinished "
     "sample_running hint_due get_pace count_due_before count_due_of_tenant find_tenants read_demand"
 )
-READING = "get_job list_jobs ping sum_slo sum_histograms sum_tenants find_demand find_pulse"
+READING = (
+    "get_job list_jobs ping sum_slo sum_histograms sum_tenants find_demand find_pulse snapshot_job"
+)
 NEEDED = {
     "api": f"{PRODUCING} {READING} trace_finished",
-    "operator": f"cancel_job requeue_job hint_due {READING}",
+    "operator": (
+        "cancel_job requeue_job hint_due find_processes ask_to_stop find_overrides set_overrides "
+        f"find_audit {READING}"
+    ),
     "scheduler": (
         "ping survey promote_due rescue_jobs release_jobs renew_leases prune_finished end_late "
         "lock_use_case count_in_flight lease_due lease_chosen find_due find_flows find_candidates "
         "sample_finished hint_leased find_breakers find_failing open_breakers probe_breakers "
         "close_breakers get_capacity set_capacity restore_capacity find_rates set_rates "
-        "prune_controls add_slo prune_slo hint_due"
+        "prune_controls add_slo prune_slo hint_due report_alive report_gone"
     ),
     "worker": (
         f"{PRODUCING} ping start_jobs start_leased extend_attempts finish_attempts "
-        "report_endings add_slo prune_slo"
+        "report_endings add_slo prune_slo report_alive report_gone"
     ),
 }
 
@@ -118,6 +123,8 @@ REFUSED = {
         "DELETE FROM jobs",
         "INSERT INTO jobs_slo SELECT * FROM jobs_slo",
         "DELETE FROM jobs_breakers",
+        "INSERT INTO jobs_overrides SELECT * FROM jobs_overrides",
+        "SELECT * FROM jobs_audit",
     ],
     "operator": [
         "INSERT INTO jobs SELECT * FROM jobs",
@@ -126,6 +133,9 @@ REFUSED = {
         "UPDATE jobs SET lease_seq = 0",
         "DELETE FROM jobs",
         "UPDATE jobs_capacities SET capacity = 1",
+        "UPDATE jobs_audit SET actor = 'x'",
+        "DELETE FROM jobs_audit",
+        "UPDATE jobs_processes SET name = 'x'",
     ],
     "scheduler": [
         "INSERT INTO jobs SELECT * FROM jobs",
@@ -141,6 +151,8 @@ REFUSED = {
         "DELETE FROM jobs",
         "DELETE FROM jobs_breakers",
         "UPDATE jobs_rates SET next_at = now()",
+        "UPDATE jobs_overrides SET value = '1'",
+        "SELECT * FROM jobs_audit",
     ],
 }
 NOBODY = [
@@ -169,6 +181,6 @@ def test_somebody_without_a_role_sees_nothing(owner_dsn: str, dsn_of: DsnOf) -> 
         if not owner.execute("SELECT FROM pg_roles WHERE rolname = 'stranger'").fetchall():
             owner.execute("CREATE ROLE stranger LOGIN PASSWORD 'sesame'")
     with psycopg.connect(dsn_of("stranger"), autocommit=True) as conn:
-        for table in ("jobs", "jobs_slo", "jobs_breakers"):
+        for table in ("jobs", "jobs_slo", "jobs_breakers", "jobs_audit"):
             with pytest.raises(pg.InsufficientPrivilege):
                 conn.execute(f"SELECT FROM {table}".encode())
