@@ -12,11 +12,14 @@
     Raised(Bury(reason))                 bury
     Interrupted(cancelled by operator)   cancel
     Interrupted(worker stopping)         release: pending at once, the attempt given back
+    no handler for the type              release: pending after a growing wait, the attempt
+                                         given back; another worker may know the type
 
 A probe tries out a flow that a circuit breaker has shut. When it fails, that says something
 about the flow, not about the job: it is retried with its attempt given back, even the last
-one. A job that was leased a hundred times has had its share of that, and then uses attempts
-like any other, so that no job goes on for ever. Bury still buries.
+one. A job that was leased a hundred times has had its share of that, or of workers that do not
+know its type, and then uses attempts like any other, so that no job goes on for ever. Bury still
+buries.
 
 A retry that would come after the deadline that was first promised follows the use case's
 policy: allowed and said so on the row, clipped so that it comes at that deadline, or the job
@@ -42,7 +45,8 @@ from async_jobs.errors import Backpressure, Bury, Cancel, InvalidJob, Retry, Sno
 from async_jobs.models import BackoffPolicy, JobStatus, LateRetry, OnLate, StartedJob
 
 LONGEST_WAIT_SECONDS = 10 * 366 * 86_400.0
-MOST_LEASES_OF_A_PROBE = 100
+MOST_LEASES_FOR_NOTHING = 100
+NO_HANDLER_BACKOFF = BackoffPolicy(base_delay_seconds=10.0, max_delay_seconds=300.0, jitter=0.25)
 
 
 class Interruption(Enum):
@@ -157,6 +161,16 @@ def end_late(job: StartedJob, on_late: OnLate) -> Outcome:
     return replace(ended, gives_attempt_back=True, late_by_seconds=job.lateness_seconds)
 
 
+def no_handler(job: StartedJob, error: Exception, *, random: float) -> Outcome:
+    """What becomes of a job whose type this worker does not know; *error* says so."""
+    if job.lease_seq > MOST_LEASES_FOR_NOTHING:
+        return _failed(job, error, random)
+    record = plain_error(type(error).__name__, str(error), attempt=job.attempts)
+    delay = delay_after(NO_HANDLER_BACKOFF, job.lease_seq, random=random)
+    released = _with_error(Move.RELEASE, JobStatus.PENDING, record, delay)
+    return replace(released, gives_attempt_back=True)
+
+
 def _interrupted(job: StartedJob, why: Interruption) -> Outcome:
     match why:
         case Interruption.STOPPING:
@@ -177,7 +191,7 @@ def _snoozed(delay_seconds: float, sign: Sign) -> Outcome:
 
 def _failed(job: StartedJob, error: BaseException, random: float) -> Outcome:
     record = error_record(error, attempt=job.attempts)
-    for_nothing = job.probe and job.lease_seq <= MOST_LEASES_OF_A_PROBE
+    for_nothing = job.probe and job.lease_seq <= MOST_LEASES_FOR_NOTHING
     if isinstance(error, Bury) or (job.attempts >= job.max_attempts and not for_nothing):
         return replace(_with_error(Move.BURY, JobStatus.DEAD, record), sign=Sign.FAILS)
     delay = _wait(error.after_seconds) if isinstance(error, Retry) else None

@@ -23,8 +23,8 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 def safe_text(value: object, most: int) -> str:
     """*value* as text that PostgreSQL can hold, its middle cut out where it is too long."""
     try:
-        text = str(value)
-    except Exception as error:
+        text = str.__str__(str(value))  # a subclass may do as it likes
+    except BaseException as error:
         text = f"<unprintable {type(value).__name__}: {type(error).__name__}>"
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     text = text.encode("utf-8", "replace").decode()
@@ -38,7 +38,7 @@ def error_record(error: BaseException, *, attempt: int) -> dict[str, Any]:
     """An exception as `jobs.last_error` keeps it."""
     try:
         trace = "".join(traceback.format_exception(error))
-    except Exception:
+    except BaseException:
         trace = ""
     return {
         "type": safe_text(type(error).__qualname__, 200),
@@ -60,7 +60,7 @@ def result_json(value: object) -> str | None:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
-    except (TypeError, ValueError, RecursionError) as error:
+    except BaseException as error:
         return _note(f"the result is not JSON ({type(error).__name__})")
     if _NUL.search(text):
         return _note("the result holds a NUL character")

@@ -126,6 +126,11 @@ class StuckHandlerEnded(JobEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerMissing(JobEvent):
+    """A worker was given a job whose type it has no handler for; it gives the job back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost(JobEnded):
     """The attempt ended, but its lease had been taken back: the outcome was dropped."""
 

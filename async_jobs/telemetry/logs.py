@@ -58,6 +58,7 @@ _WORDING: dict[type[ev.Event], tuple[int, str]] = {
         "given to others",
     ),
     ev.StuckHandlerEnded: (_WARNING, "its stuck handler has ended after {ran_seconds:.1f} s"),
+    ev.HandlerMissing: (_WARNING, "no handler for its type in this worker, given back"),
     ev.LeaseLost: (_WARNING, "outcome dropped: its lease was taken back while it ran"),
     ev.JobRescued: (_WARNING, "lost by worker {worker}, whose lease ran out (dead: {dead})"),
     ev.LeaseUnused: (_INFO, "not started by any worker before its lease ran out, leased again"),

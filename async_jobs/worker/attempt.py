@@ -42,6 +42,7 @@ from async_jobs.core.outcome import (
     bury,
     decide,
     end_late,
+    no_handler,
     time_limit,
 )
 from async_jobs.core.record import plain_error
@@ -55,7 +56,6 @@ from async_jobs.telemetry import traces
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.logs import current_job, job_labels
 
-UNKNOWN_TYPE_DELAY_SECONDS = 30.0
 STUCK_AFTER_SECONDS = 5.0
 """How long a handler may go on after it was told to end."""
 
@@ -160,7 +160,8 @@ class Attempt:
         try:
             handler = self._registry.handler_for(self.job.type)
         except UnknownType as unknown:
-            return _no_handler(self.job, unknown)
+            self._bus.emit(ev.HandlerMissing(**_facts(self.job)))
+            return no_handler(self.job, unknown, random=random.random())
         ending: Ending | None = None
         if self.job.started_at > self.job.deadline_at:
             on_late, ending = await self._when_late()
@@ -171,6 +172,13 @@ class Attempt:
         return self._decided(ending)
 
     def _decided(self, ending: Ending) -> Outcome:
+        try:
+            return self._decide(ending)
+        except Exception as error:
+            # What a handler raises or returns may itself raise wherever it is looked at.
+            return self._decide(Raised(error))
+
+    def _decide(self, ending: Ending) -> Outcome:
         return decide(
             self.job,
             ending,
@@ -281,17 +289,6 @@ def _unreadable(job: StartedJob) -> Outcome:
     """No attempt will ever read it, so the job is dead at once."""
     text = f"the payload cannot be read ({job.unreadable}); it was not written through this library"
     return bury(job, plain_error("UnreadablePayload", text, attempt=job.attempts))
-
-
-def _no_handler(job: StartedJob, unknown: UnknownType) -> Outcome:
-    """Another worker may know the type, so the job goes back; the attempt is not used."""
-    return Outcome(
-        move=Move.RELEASE,
-        status=JobStatus.PENDING,
-        delay_seconds=UNKNOWN_TYPE_DELAY_SECONDS,
-        gives_attempt_back=True,
-        error=plain_error("UnknownType", str(unknown), attempt=job.attempts),
-    )
 
 
 def _facts(job: StartedJob) -> dict[str, Any]:

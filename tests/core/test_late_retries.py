@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from async_jobs.core.endings import Sign
 from async_jobs.core.lifecycle import Move
-from async_jobs.core.outcome import MOST_LEASES_OF_A_PROBE, Outcome, Raised, decide
+from async_jobs.core.outcome import MOST_LEASES_FOR_NOTHING, Outcome, Raised, decide
 from async_jobs.errors import Backpressure, Retry, Snooze
 from async_jobs.models import JobStatus, LateRetry, StartedJob
 
@@ -106,7 +106,7 @@ def test_a_wait_that_is_no_retry_is_the_handlers_own_affair(
 
 
 def test_a_probe_whose_retry_is_clipped_has_its_attempt_given_back_all_the_same() -> None:
-    probe = JOB._replace(probe=True, attempts=3, lease_seq=MOST_LEASES_OF_A_PROBE)
+    probe = JOB._replace(probe=True, attempts=3, lease_seq=MOST_LEASES_FOR_NOTHING)
     outcome = after(25.0, LateRetry.CLIP, probe)
 
     assert (outcome.delay_seconds, outcome.gives_attempt_back) == (pytest.approx(35), True)

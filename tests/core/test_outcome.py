@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from async_jobs.core.endings import Sign
 from async_jobs.core.lifecycle import LIFECYCLE, Move, allowed
 from async_jobs.core.outcome import (
-    MOST_LEASES_OF_A_PROBE,
+    MOST_LEASES_FOR_NOTHING,
     Ending,
     Interrupted,
     Interruption,
@@ -23,8 +23,9 @@ from async_jobs.core.outcome import (
     Raised,
     Returned,
     decide,
+    no_handler,
 )
-from async_jobs.errors import Backpressure, Bury, Cancel, Retry, Snooze
+from async_jobs.errors import Backpressure, Bury, Cancel, Retry, Snooze, UnknownType
 from async_jobs.models import JobStatus, StartedJob
 
 from .started import BOOM, JOB
@@ -203,8 +204,8 @@ def test_a_probe_that_fails_has_its_attempt_given_back(job: StartedJob, ending: 
 
 
 def test_a_probe_does_not_go_on_for_ever() -> None:
-    last_for_nothing = LAST_PROBE._replace(lease_seq=MOST_LEASES_OF_A_PROBE)
-    tried_enough = LAST_PROBE._replace(lease_seq=MOST_LEASES_OF_A_PROBE + 1)
+    last_for_nothing = LAST_PROBE._replace(lease_seq=MOST_LEASES_FOR_NOTHING)
+    tried_enough = LAST_PROBE._replace(lease_seq=MOST_LEASES_FOR_NOTHING + 1)
 
     assert decide(last_for_nothing, BOOM, random=0.0).move is Move.RETRY
     assert decide(tried_enough, BOOM, random=0.0).move is Move.BURY
@@ -234,3 +235,27 @@ def test_a_probe_that_asks_to_be_buried_is_buried() -> None:
 def test_only_errors_and_time_outs_speak_against_a_flow(ending: Ending, sign: Sign | None) -> None:
     assert decide(FIRST, ending, random=0.0).sign is sign
     assert decide(LAST, ending, random=0.0).sign is sign
+
+
+def test_a_job_nobody_handles_waits_longer_each_time_and_keeps_its_attempt() -> None:
+    unknown = UnknownType("sned", "send")
+    waits = [
+        no_handler(JOB._replace(lease_seq=leases), unknown, random=0.0) for leases in (1, 2, 3, 90)
+    ]
+
+    assert [outcome.delay_seconds for outcome in waits] == [10.0, 20.0, 40.0, 300.0]
+    assert {(outcome.move, outcome.gives_attempt_back) for outcome in waits} == {
+        (Move.RELEASE, True)
+    }
+    assert json.loads(waits[0].error_json or "")["type"] == "UnknownType"
+
+
+def test_a_job_nobody_handles_for_a_hundred_leases_uses_its_attempts_and_is_dead() -> None:
+    unknown = UnknownType("sned", "send")
+    job = JOB._replace(lease_seq=MOST_LEASES_FOR_NOTHING + 1, max_attempts=2)
+
+    retried = no_handler(job._replace(attempts=1), unknown, random=0.0)
+    buried = no_handler(job._replace(attempts=2), unknown, random=0.0)
+
+    assert (retried.move, retried.gives_attempt_back) == (Move.RETRY, False)
+    assert buried.status is JobStatus.DEAD

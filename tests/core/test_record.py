@@ -133,6 +133,35 @@ def test_a_result_that_cannot_be_stored_is_replaced_by_a_note(value: object) -> 
     assert len(noted["async_jobs_note"]) < 200
 
 
+class Sly(dict[str, int]):
+    """Raises what nobody catches when it is looked at."""
+
+    def items(self) -> NoReturn:
+        raise SystemExit(1)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class Changing(str):
+    def replace(self, *given: object) -> NoReturn:
+        raise LookupError
+
+
+def test_a_result_that_raises_when_it_is_read_is_replaced_by_a_note() -> None:
+    assert "SystemExit" in json.loads(result_json(Sly(a=1)) or "")["async_jobs_note"]
+
+
+def test_an_error_that_raises_when_it_is_read_is_recorded_all_the_same() -> None:
+    record = error_record(Mute(), attempt=1)
+
+    assert record["type"] == "Mute"
+    assert record["message"] == "<unprintable Mute: KeyboardInterrupt>"
+    assert safe_text(Changing("text"), 10) == "text"
+
+
 @pytest.mark.parametrize("value", [{"status": "sent"}, [1, 2.5, None, True], "text", 0, False, ""])
 def test_a_result_that_is_json_is_stored_as_it_is(value: object) -> None:
     assert json.loads(result_json(value) or "") == value

@@ -16,6 +16,7 @@ from async_jobs.errors import Bury, Cancel, Retry, Snooze
 from async_jobs.models import JobContext, JobStatus
 from async_jobs.registry import JobRegistry
 from async_jobs.telemetry.events import (
+    HandlerMissing,
     JobBuried,
     JobCancelled,
     JobReleased,
@@ -136,9 +137,28 @@ async def test_a_type_nobody_handles_goes_back_with_its_attempt(
 
     assert outcome is not None
     assert (outcome.status, outcome.gives_attempt_back) == (JobStatus.PENDING, True)
-    assert (outcome.delay_seconds or 0) >= 10
+    assert 10 <= (outcome.delay_seconds or 0) <= 13
     assert (outcome.error or {})["type"] == "UnknownType"
-    assert len(events.of(JobReleased)) == 1
+    assert outcome.error_json is not None
+    assert len(events.of(JobReleased)) == len(events.of(HandlerMissing)) == 1
+
+
+async def test_a_failure_that_cannot_be_looked_at_is_recorded_all_the_same(
+    make_attempt: MakeAttempt,
+) -> None:
+    class Sly(Retry):
+        @property
+        def after_seconds(self) -> float:
+            raise LookupError("not for you")
+
+        @after_seconds.setter
+        def after_seconds(self, value: float) -> None:
+            pass
+
+    outcome = await outcome_of(make_attempt(raising(Sly(1.0))))
+
+    assert outcome is not None
+    assert (outcome.status, (outcome.error or {})["type"]) == (JobStatus.PENDING, "LookupError")
 
 
 async def test_a_plain_handler_runs_in_a_thread_with_the_attempts_context(
