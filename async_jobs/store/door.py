@@ -16,7 +16,7 @@ Every statement goes through here, so this is where four rules live:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from async_jobs.errors import StoreUnavailable
 Row = TypeVar("Row")
 Connection = psycopg.AsyncConnection[Any]
 Params = Mapping[str, Any]
+SetUp = Callable[[psycopg.AsyncCursor[Any]], None]
 
 _TRIES_AFTER_DEADLOCK = 3
 _LEAVING = ("08", "53", "57P", "25006", "25P03")
@@ -57,18 +58,19 @@ class Door:
         *,
         on: Connection | None = None,
         prepare: bool | None = None,
+        set_up: SetUp | None = None,
     ) -> list[Row]:
         """Run one statement and give its rows: on the caller's connection, or in its own commit.
 
         `prepare=False` has it planned with its actual values: for statements whose LIMIT the
-        planner must see.
+        planner must see. *set_up* changes how the cursor reads values.
         """
         if on is not None:
-            return await _fetch(on, sql, params, row_factory, prepare)
+            return await _fetch(on, sql, params, row_factory, prepare, set_up)
         for tries_left in reversed(range(_TRIES_AFTER_DEADLOCK)):
             try:
                 async with self._borrowed() as conn, _autocommit(conn):
-                    return await _fetch(conn, sql, params, row_factory, prepare)
+                    return await _fetch(conn, sql, params, row_factory, prepare, set_up)
             except pg.DeadlockDetected as error:
                 if not tries_left:
                     raise _deadlocked(error) from error
@@ -152,8 +154,11 @@ async def _fetch(
     params: Params,
     row_factory: AsyncRowFactory[Row],
     prepare: bool | None,
+    set_up: SetUp | None,
 ) -> list[Row]:
     # Binary results: a started job is read for two thirds of the CPU time.
     async with conn.cursor(row_factory=row_factory, binary=True) as cursor:
+        if set_up is not None:
+            set_up(cursor)
         await cursor.execute(sql, params, prepare=prepare)
         return await cursor.fetchall() if cursor.description else []

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from psycopg import AsyncCursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row, scalar_row, tuple_row
 from psycopg_pool import AsyncConnectionPool
@@ -45,6 +44,7 @@ from async_jobs.store.slo import SloTable
 from async_jobs.store.steering import SteeringTables
 from async_jobs.store.trace import PAGE, finished_pages
 from async_jobs.store.turn import Turn, take_turn
+from async_jobs.store.whole_rows import job_row, read_leniently
 
 Value = TypeVar("Value")
 
@@ -159,7 +159,7 @@ class JobStore:
     async def get(self, job_id: UUID, *, tenant_id: str | None = None) -> Job | None:
         """One job, whole; with *tenant_id* none of another tenant."""
         params = {"id": job_id, "tenant_id": tenant_id}
-        found = await self._door.rows(query("get_job"), params, _job_row)
+        found = await self._whole(query("get_job"), params)
         return found[0] if found else None
 
     async def find(
@@ -184,7 +184,7 @@ class JobStore:
             "before": before,
             "most": limit + 1,
         }
-        found = await self._door.rows(query("list_jobs"), params, _job_row, prepare=False)
+        found = await self._whole(query("list_jobs"), params, prepare=False)
         return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
     async def cancel(
@@ -340,18 +340,15 @@ class JobStore:
 
     async def _one_job(self, name: str, **params: object) -> Job | None:
         params["now"] = self._clock.now()
-        found = await self._door.rows(query(name), params, _job_row)
+        found = await self._whole(query(name), params)
         return found[0] if found else None
 
-
-def _job_row(cursor: AsyncCursor[Any]) -> Callable[[Sequence[Any]], Job]:
-    """Rows as jobs, without the columns that a newer version of the schema may have."""
-    names = [column.name for column in cursor.description or ()]
-    known = [(at, name) for at, name in enumerate(names) if name in _JOB_COLUMNS]
-    return lambda row: Job(**{name: row[at] for at, name in known})
+    async def _whole(
+        self, sql: bytes, params: Mapping[str, object], *, prepare: bool | None = None
+    ) -> list[Job]:
+        return await self._door.rows(sql, params, job_row, prepare=prepare, set_up=read_leniently)
 
 
-_JOB_COLUMNS = {each.name for each in fields(Job)}
 _BACKOFF = 9
 """Its place among what a start returns."""
 

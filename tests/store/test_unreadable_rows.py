@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
+from async_jobs.models import JobStatus
 from async_jobs.store.jobs import JobStore
 
 from .factories import JobFactory, new_job, ticket
@@ -45,6 +47,28 @@ async def test_other_values_that_cannot_be_read_count_as_none(
 
     assert (started.backoff_policy, started.first_run_at) == (None, None)
     assert (started.payload, started.unreadable) == ({"to": "ada"}, "")
+
+
+async def test_an_unreadable_row_can_be_looked_at_listed_and_cancelled(
+    jobs: JobFactory, store: JobStore, db: psycopg.Connection[Any]
+) -> None:
+    good, bad = await jobs.waiting(), await jobs.waiting()
+    db.execute(
+        "UPDATE jobs SET payload = %s::jsonb, last_error = %s::jsonb, first_run_at = 'infinity', "
+        "updated_at = '-infinity' WHERE id = %s",
+        [HUGE, HUGE, bad.id],
+    )
+
+    row = await jobs.row(bad.id)
+    listed = (await store.find()).jobs
+    cancelled = await store.cancel(bad.id)
+
+    assert row.payload == row.last_error == {"async_jobs_note": "cannot be read (ValueError)"}
+    assert row.first_run_at == datetime.max.replace(tzinfo=UTC)
+    assert row.updated_at == datetime.min.replace(tzinfo=UTC)
+    assert {job.id for job in listed} == {good.id, bad.id}
+    assert cancelled is not None
+    assert cancelled.status is JobStatus.CANCELLED
 
 
 async def test_a_time_out_travels_to_the_attempt(jobs: JobFactory) -> None:
