@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from async_jobs.assembly import create_pool
     from async_jobs.client import AsyncJobsHttpClient
     from async_jobs.config import AsyncJobsConfig
+    from async_jobs.dashboard.router import create_dashboard_router
     from async_jobs.errors import Backpressure, Bury, Cancel, Retry, Snooze
     from async_jobs.models import NewJob
     from async_jobs.service import JobService
@@ -33,6 +34,7 @@ _HOMES = {
     "NewJob": "async_jobs.models",
     "Retry": "async_jobs.errors",
     "Snooze": "async_jobs.errors",
+    "create_dashboard_router": "async_jobs.dashboard.router",
     "create_jobs_router": "async_jobs.api.router",
     "create_pool": "async_jobs.assembly",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "Retry",
     "Snooze",
     "__version__",
+    "create_dashboard_router",
     "create_jobs_router",
     "create_pool",
 ]

@@ -68,15 +68,20 @@ def api(
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask for no token; on this machine only.")
     ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve the dashboard too, at /dashboard.")
+    ] = False,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
     """Serve the HTTP API. Tokens: ASYNC_JOBS_ENQUEUE_AUTH_TOKEN or ASYNC_JOBS_API_TOKENS."""
     from async_jobs.cli.process import run_process
 
-    run_process(lambda: _run(host, port, init_db, no_auth, log_level))
+    run_process(lambda: _run(host, port, init_db, no_auth, dashboard, log_level))
 
 
-async def _run(host: str, port: int, init_db: bool, no_auth: bool, log_level: str | None) -> None:
+async def _run(
+    host: str, port: int, init_db: bool, no_auth: bool, dashboard: bool, log_level: str | None
+) -> None:
     from async_jobs.assembly import process_name
     from async_jobs.cli.process import opened, read_config
     from async_jobs.service import JobService
@@ -98,6 +103,8 @@ async def _run(host: str, port: int, init_db: bool, no_auth: bool, log_level: st
             tokens=config.api_tokens,
             max_payload_bytes=config.max_payload_bytes,
         )
+        if dashboard:
+            _dashboard_of()(app, service, config, no_auth)
         with listening_on(host, port) as listener:
             place = f"http://{host}:{listener.getsockname()[1]}"
             bus.emit(ProcessStarted(role="api", name=name, detail=place))
@@ -105,6 +112,20 @@ async def _run(host: str, port: int, init_db: bool, no_auth: bool, log_level: st
                 await serve(app, listener, log_level=log_level or config.log_level)
             finally:
                 bus.emit(ProcessStopped(role="api", name=name))
+
+
+def _dashboard_of() -> Callable[[FastAPI, JobService, AsyncJobsConfig, bool], None]:
+    from async_jobs.errors import ConfigError
+
+    try:
+        from async_jobs.dashboard.app import add_dashboard
+    except ModuleNotFoundError as error:
+        if error.name != "jinja2":
+            raise
+        raise ConfigError(
+            ['jinja2 is not installed; install it with: pip install "async-jobs[server]"']
+        ) from error
+    return add_dashboard
 
 
 def check_access(config: AsyncJobsConfig, *, host: str, no_auth: bool) -> None:

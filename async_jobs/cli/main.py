@@ -21,6 +21,7 @@ COMMANDS = {
     "scheduler": "Lease due jobs and send them on their way.",
     "worker": "Run handlers for the jobs of one or more queues.",
     "api": "Serve the HTTP API.",
+    "dashboard": "Serve the dashboard.",
     "migrate": "Create or update the database's schema.",
     "simulate": "Try a policy, a capacity or quotas before you deploy them.",
     "slo": "Show how promises are kept.",

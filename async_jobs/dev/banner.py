@@ -33,6 +33,7 @@ def _rows(options: Options, places: Places) -> list[tuple[str, str]]:
     token = "token ASYNC_JOBS_ENQUEUE_AUTH_TOKEN" if places.token_needed else "no token needed"
     rows = [
         ("API", f"{places.api_url}/jobs/  ({token})"),
+        ("Dashboard", f"{places.api_url}/dashboard/"),
         ("Database", "the given server" if options.database_url else places.dsn),
         ("Queues", places.queues),
         ("Workers", f"{options.workers}, handlers from {options.handlers_module}"),

@@ -28,6 +28,7 @@ def sqs_server(port: int, queues: Iterable[str]) -> Part:
 def api(env: Mapping[str, str], port: int, cwd: Path | None) -> Part:
     """The HTTP API; without a token in *env* it asks for none."""
     command = [sys.executable, "-m", "async_jobs.cli.api", "--port", str(port), "--init-db"]
+    command.append("--dashboard")
     command += [*_LOG_LEVEL, *([] if has_token(env) else ["--no-auth"])]
     return Part(name="api", command=tuple(command), env=env, cwd=cwd)
 

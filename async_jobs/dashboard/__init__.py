@@ -1,0 +1,1 @@
+"""The dashboard: pages around slack, for whoever is asked at three in the morning."""

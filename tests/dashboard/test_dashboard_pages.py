@@ -1,0 +1,173 @@
+"""What the pages show, to whom, and that nothing foreign becomes part of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from async_jobs import JobService, NewJob
+from async_jobs.dashboard.wording import duration, redacted
+
+from .conftest import JOB, PAGES, Visitor
+
+INJECTIONS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "{{ 7 * 7 }}",
+    "javascript:alert(1)",
+    "</pre><svg onload=alert(1)>",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "\u202e<b>right to left",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_every_page_is_shown_when_there_is_nothing_yet(reader: Visitor, page: str) -> None:
+    answer = await reader.get(page)
+
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert " style=" not in answer.text
+    assert "<script>" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_overview_says_what_is_in_danger(reader: Visitor, service: JobService) -> None:
+    await service.enqueue(
+        **JOB,
+        payload={},
+        run_at=datetime.now(UTC) - timedelta(seconds=90),
+        delay_tolerance_seconds=30,
+    )
+    await service.enqueue(**JOB, payload={}, delay_tolerance_seconds=45)
+
+    text = (await reader.get("")).text
+
+    assert "1 of 2 use cases needs a look" in text
+    assert "1 late, the oldest by 60 s" in text
+    assert "late: 1, 0–10 s: 0, 10–60 s: 1" in text
+
+
+async def test_a_job_is_found_by_filter_and_told_whole(
+    reader: Visitor, service: JobService
+) -> None:
+    mine = await service.enqueue(**JOB, payload={"to": "ada", "password": "sesame"})
+    await service.enqueue(**{**JOB, "type": "other"}, payload={})
+    await service.cancel(mine.job_id)
+
+    listed = (await reader.get("jobs", status="cancelled", tenant_id="acme")).text
+    shown = (await reader.get(f"jobs/{mine.job_id}")).text
+
+    assert str(mine.job_id) in listed
+    assert "other" not in listed
+    assert "&#34;to&#34;: &#34;ada&#34;" in shown
+    assert "sesame" not in shown
+    assert "It is cancelled since" in shown
+
+
+async def test_a_waiting_job_tells_why_it_waits(reader: Visitor, service: JobService) -> None:
+    job = await service.enqueue(**JOB, payload={})
+
+    assert (
+        "No scheduler for notifications has been seen"
+        in (await reader.get(f"jobs/{job.job_id}")).text
+    )
+
+
+async def test_pages_of_jobs_follow_one_another(reader: Visitor, service: JobService) -> None:
+    await service.enqueue_many([NewJob(**JOB, payload={}) for _ in range(60)])
+
+    first = await reader.get("jobs")
+    following = first.text.split("cursor=")[1].split('"')[0]
+    second = await reader.get("jobs", cursor=following)
+
+    assert first.text.count("/dashboard/jobs/") == 50
+    assert second.text.count("/dashboard/jobs/") == 10
+
+
+async def test_dead_jobs_stand_together_by_type_and_error(
+    reader: Visitor, service: JobService, database: str
+) -> None:
+    for _ in range(3):
+        await service.enqueue(**JOB, payload={})
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "UPDATE jobs SET status = 'dead', due = false, finished_at = now(), "
+            """last_error = '{"type": "Boom", "message": "it went"}'"""
+        )
+
+    text = (await reader.get("dead")).text
+
+    assert text.count("<article") == 1
+    assert "Boom" in text
+    assert "acme 3" in text
+    assert "Requeue" not in text
+
+
+@pytest.mark.parametrize("text", INJECTIONS)
+async def test_foreign_text_stays_text(
+    reader: Visitor, service: JobService, database: str, text: str
+) -> None:
+    job = await service.enqueue(**JOB, payload={text: text})
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "UPDATE jobs SET type = %(t)s, worker = %(t)s, last_error = jsonb_build_object("
+            "'type', %(t)s::text, 'message', %(t)s::text, 'traceback', %(t)s::text)",
+            {"t": text},
+        )
+    await service.pause("notifications", actor=text)
+
+    for page in (*PAGES, f"jobs/{job.job_id}"):
+        shown = (await reader.get(page)).text
+        for harmful in ("<script>alert", "<img src=x", "<svg onload", "onmouseover='alert", "<b>"):
+            assert harmful not in shown, page
+
+
+@pytest.mark.parametrize("text", INJECTIONS)
+@pytest.mark.parametrize("name", ["tenant_id", "use_case", "status", "cursor", "done"])
+async def test_parameters_are_checked_and_never_repeated(
+    reader: Visitor, name: str, text: str
+) -> None:
+    answer = await reader.get("jobs", **{name: text})
+
+    assert answer.status_code == (200 if name == "done" else 404 if name == "cursor" else 422)
+    assert text not in answer.text
+
+
+async def test_what_is_not_there_is_told(reader: Visitor) -> None:
+    for path in (f"jobs/{uuid4()}", "jobs/nonsense"):
+        answer = await reader.get(path)
+
+        assert answer.status_code == 404
+        assert "There is no such job" in answer.text
+
+
+async def test_the_files_are_ours_alone(reader: Visitor) -> None:
+    types = [
+        (await reader.get(f"static/{name}")).headers.get("content-type", "")
+        for name in ("dashboard.css", "dashboard.js")
+    ]
+
+    assert types == ["text/css; charset=utf-8", "text/javascript; charset=utf-8"]
+    assert (await reader.get("static/page.html")).status_code == 404
+
+
+def test_times_are_said_as_people_say_them() -> None:
+    said = [duration(each) for each in (0.25, 42.0, 150.0, 9_000.0, 400_000.0, -30.0, None)]
+
+    assert said == ["0.2 s", "42 s", "2 min", "2 h", "5 d", "-30 s", "–"]
+
+
+def test_secrets_are_masked_wherever_they_stand() -> None:
+    given = {"to": "ada", "auth": {"apiKey": "k", "list": [{"Password": "p", "n": 1}]}}
+
+    assert redacted(given) == {
+        "to": "ada",
+        "auth": {"apiKey": "•••", "list": [{"Password": "•••", "n": 1}]},
+    }
