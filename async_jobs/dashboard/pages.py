@@ -47,16 +47,17 @@ def environment(prefix: str) -> Environment:
     made = Environment(
         loader=PackageLoader("async_jobs.dashboard"), autoescape=True, undefined=StrictUndefined
     )
-    made.globals.update(
-        prefix=prefix,
-        duration=wording.duration,
-        share=wording.share,
-        moment=wording.moment,
-        slack=wording.slack,
-        shown_json=wording.shown_json,
-        statuses=[each.value for each in JobStatus],
-        form_field=FORM_FIELD,
-    )
+    own: dict[str, Any] = {
+        "prefix": prefix,
+        "duration": wording.duration,
+        "share": wording.share,
+        "moment": wording.moment,
+        "slack": wording.slack,
+        "shown_json": wording.shown_json,
+        "statuses": [each.value for each in JobStatus],
+        "form_field": FORM_FIELD,
+    }
+    made.globals = {**made.globals, **own}
     return made
 
 
