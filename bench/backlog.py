@@ -103,6 +103,9 @@ class Catcher:
         self.caught += leased
         return SendReport([], "")
 
+    async def depth(self) -> int:
+        return 0
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:

@@ -89,6 +89,9 @@ class Queue:
         self.sent += leased
         return SendReport([], "")
 
+    async def depth(self) -> int:
+        return 0
+
 
 class Replay:
     """One workload on one empty table."""

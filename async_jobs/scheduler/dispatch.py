@@ -28,6 +28,7 @@ from async_jobs.errors import TransportError
 from async_jobs.failpoints import reach
 from async_jobs.models import Leased, OnLate, Ticket
 from async_jobs.quota import EVERY_TENANT, UNLIMITED
+from async_jobs.scheduler.depth import Depth
 from async_jobs.scheduler.ladder import Footing, Ladder, LadderTurn
 from async_jobs.scheduler.late import MOST_ENDED_PER_PASS, LateJobs, LateTurn
 from async_jobs.scheduler.outstanding import RENEW_EVERY_SECONDS, Outstanding, RenewDesk
@@ -111,6 +112,9 @@ class Dispatcher:
             ),
             monotonic=monotonic,
         )
+        self._depth = Depth(
+            sender, most=use_case.max_concurrent, trust_seconds=dispatch_lease_seconds
+        )
         self._window = window or Window(use_case.max_concurrent)
         self._pressure = Pressure(use_case.name, bus)
         self._ladder = Ladder(use_case, quotas, bus=bus, monotonic=monotonic)
@@ -128,7 +132,7 @@ class Dispatcher:
         self.use_case = use_case
         self._quotas = quotas
         self._paused = paused
-        self._window.capacity = use_case.max_concurrent
+        self._window.capacity = self._depth.most = use_case.max_concurrent
         self._ladder = Ladder(use_case, quotas, bus=self._bus, monotonic=self._monotonic)
         self._bounds_tenants = _bounds_tenants(quotas)
 
@@ -158,6 +162,8 @@ class Dispatcher:
         """One pass: lease what fits and send it."""
         if self._paused:
             return Pass(free=1)
+        if self._depth.is_full:
+            await self._is_full()
         began_at, began_ns = self._monotonic(), time.time_ns()
         async with self._desk.take_turn(self.use_case.name) as turn:
             if turn is None:
@@ -181,6 +187,9 @@ class Dispatcher:
         wait_seconds = 0.0 if more_late else min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
         if not leased:
             return Pass(free=slots, wait_seconds=wait_seconds)
+        if await self._is_full():
+            await self._desk.release(_tickets(leased), enqueue_failed=False)
+            return Pass()
         traces.leased(leased, self.use_case.name, since_ns=began_ns)
         await reach("scheduler.after_lease")
         report = await self._send(leased)
@@ -196,10 +205,18 @@ class Dispatcher:
 
     def _slots(self, in_flight: InFlight) -> int:
         """What the capacity leaves, as far as workers keep up with what was sent."""
+        if self._depth.is_full:
+            return 0
         room = self._window.room(
             unstarted=in_flight.unstarted, old=in_flight.old, at=self._monotonic()
         )
         return min(free_slots(self.use_case.max_concurrent, in_flight.held), room, MOST_PER_PASS)
+
+    async def _is_full(self) -> bool:
+        """Whether the queue holds a capacity of messages, and nobody starts any."""
+        return self.use_case.uses_sqs and await self._depth.look(
+            started_at=self._outstanding.started_at, at=self._monotonic()
+        )
 
     def _limits(self, footing: Footing) -> Limits:
         return Limits(
@@ -224,8 +241,8 @@ class Dispatcher:
             traces.sent(leased, self.use_case.name, report.failed, report.reason, since_ns=began_ns)
         await reach("scheduler.after_send")
         if report.failed:
-            tickets = [Ticket(job.job_id, job.lease_seq) for job in report.failed]
-            await self._desk.release(tickets, enqueue_failed=True)
+            self._outstanding.forget(report.failed)
+            await self._desk.release(_tickets(report.failed), enqueue_failed=True)
             self._bus.emit(
                 SendFailed(
                     queue=self.use_case.queue, messages=len(report.failed), reason=report.reason
@@ -246,6 +263,10 @@ class Dispatcher:
                 ],
             )
         )
+
+
+def _tickets(leased: Sequence[Leased]) -> list[Ticket]:
+    return [Ticket(job.job_id, job.lease_seq) for job in leased]
 
 
 def _bounds_tenants(quotas: Mapping[str, TenantQuota]) -> bool:

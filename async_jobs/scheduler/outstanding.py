@@ -10,10 +10,13 @@ runs out, and with a small window (`core/window.py`) the use case would stand st
     sender gone    nobody renews it; rescue takes it back, another scheduler leases it anew
 
 While workers keep up nothing is renewed: a count that finds no old lease clears the list.
+What leaves the list before its lease could end has been started: `started_at` says when that
+was last seen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
@@ -23,6 +26,8 @@ from async_jobs.models import Leased, Ticket
 
 RENEWAL_SECONDS = 3.0
 RENEW_EVERY_SECONDS = 1.0
+MARGIN = 1 / 3
+"""Part of a short lease by which it may have ended sooner than its sender thinks."""
 
 
 class RenewDesk(Protocol):
@@ -42,6 +47,7 @@ class Outstanding:
         self._most_seconds = dispatch_lease_seconds
         self._sent: dict[UUID, tuple[int, float]] = {}
         self._renewed_at = 0.0
+        self.started_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -54,7 +60,15 @@ class Outstanding:
 
     def none_is_old(self, *, at: float) -> None:
         """At *at* no unstarted lease of the use case was older than `OLD_SECONDS`."""
+        youngest_over = at - (1 - MARGIN) * self.lease_seconds
+        if any(youngest_over < sent_at <= at - OLD_SECONDS for _, sent_at in self._sent.values()):
+            self.started_at = at
         self._keep_sent_after(at - OLD_SECONDS)
+
+    def forget(self, leased: Sequence[Leased]) -> None:
+        """These tickets were not accepted."""
+        for job in leased:
+            self._sent.pop(job.job_id, None)
 
     async def renew(self, *, at: float) -> None:
         """Renew what still waits, if it is time to. Raises StoreUnavailable."""
@@ -68,6 +82,13 @@ class Outstanding:
         unstarted = await self._desk.renew(
             tickets, lease_seconds=self.lease_seconds, most_seconds=self._most_seconds
         )
+        youngest_over = at - self._most_seconds + MARGIN * self.lease_seconds
+        if any(
+            sent_at > youngest_over
+            for job_id, (_, sent_at) in self._sent.items()
+            if job_id not in unstarted
+        ):
+            self.started_at = at
         self._sent = {job_id: one for job_id, one in self._sent.items() if job_id in unstarted}
 
     def _keep_sent_after(self, moment: float) -> None:

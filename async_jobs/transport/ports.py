@@ -40,6 +40,9 @@ class Sender(Protocol):
         failed.
         """
 
+    async def depth(self) -> int:
+        """About how many messages wait in the queue, 0 without one. Raises TransportError."""
+
 
 class Receiver(Protocol):
     """Brings jobs to one worker."""

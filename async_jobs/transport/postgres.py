@@ -30,6 +30,9 @@ class PostgresSender:
     async def send(self, leased: Sequence[Leased], *, pack: int) -> SendReport:
         return SendReport()
 
+    async def depth(self) -> int:
+        return 0
+
 
 class PostgresReceiver:
     """Picks leased jobs of *queues* from the table."""

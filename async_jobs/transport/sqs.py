@@ -162,6 +162,13 @@ class SqsSender:
         failed = [job for report in reports for job in report.failed]
         return SendReport(failed, next((report.reason for report in reports if report.reason), ""))
 
+    async def depth(self) -> int:
+        names: Any = ["ApproximateNumberOfMessages"]
+        answer = await self._client.call(
+            lambda sqs: sqs.get_queue_attributes(QueueUrl=self._queue_url, AttributeNames=names)
+        )
+        return int(answer.get("Attributes", {}).get(names[0], 0))
+
     async def _send_batch(self, packs: Sequence[Sequence[Leased]]) -> SendReport:
         entries: Any = [
             {"Id": str(number), "MessageBody": wire.write(pack)}

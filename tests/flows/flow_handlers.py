@@ -36,6 +36,15 @@ async def flaky(ctx: JobContext, payload: dict[str, Any]) -> dict[str, int]:
     return {"attempt": ctx.attempt}
 
 
+@job_registry.handler("fragile")
+async def fragile(ctx: JobContext, payload: dict[str, str]) -> str:
+    """Fails until the file `works` exists."""
+    _ran(ctx)
+    if not Path(payload["works"]).exists():  # noqa: ASYNC240 # a look, not a wait
+        raise ConnectionError("the other side is down")
+    return "works"
+
+
 @job_registry.handler("hold")
 async def hold(ctx: JobContext, payload: dict[str, str]) -> str:
     """Runs until the file `until` exists."""

@@ -31,6 +31,8 @@ class FakeSender:
 
     sent: list[Leased] = field(default_factory=list)
     packs: list[int] = field(default_factory=list)
+    waiting: int = 0
+    asked: int = 0
     refuses: Callable[[Leased], bool] = lambda job: False
     meanwhile: Callable[[Sequence[Leased]], Awaitable[object]] | None = None
 
@@ -41,6 +43,10 @@ class FakeSender:
         failed = [job for job in leased if self.refuses(job)]
         self.sent += [job for job in leased if job not in failed]
         return SendReport(failed, "Throttled" if failed else "")
+
+    async def depth(self) -> int:
+        self.asked += 1
+        return self.waiting
 
 
 MakeDispatcher = Callable[..., Dispatcher]

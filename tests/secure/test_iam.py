@@ -109,7 +109,7 @@ async def test_scheduler_and_worker_need_nothing_that_their_policies_do_not_allo
             for _ in range(2)
         ]
 
-        server.faults.replace([deny_all_but("SendMessageBatch")], 1)
+        server.faults.replace([deny_all_but("SendMessageBatch", "GetQueueAttributes")], 1)
         scheduler = stage.scheduler()
         await stage.until("all leased", lambda: leased(stage) == len(job_ids))
         stage.stop_all()
