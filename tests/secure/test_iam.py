@@ -133,7 +133,8 @@ def let_leases_last(dsn: str) -> None:
     """Those of a scheduler that is gone end in three seconds; a worker may be slower to start."""
     with psycopg.connect(dsn) as conn:
         conn.execute(
-            "UPDATE jobs SET lease_expires_at = now() + interval '1 hour' WHERE leased_at IS NOT NULL"
+            "UPDATE jobs SET lease_expires_at = now() + interval '1 hour' "
+            "WHERE leased_at IS NOT NULL"
         )
 
 
