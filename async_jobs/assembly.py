@@ -7,18 +7,22 @@ as a whole. SQS is imported only where a use case has an SQS queue.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig
 from async_jobs.core.lateness import LatenessPolicy
 from async_jobs.core.overrides import Override
 from async_jobs.core.slo import SloRecord
+from async_jobs.errors import ConfigError
 from async_jobs.models import LateRetry, OnLate
 from async_jobs.registry import JobRegistry
 from async_jobs.runtime.presence import Presence
@@ -42,11 +46,20 @@ if TYPE_CHECKING:
 
 Pool = AsyncConnectionPool[Any]
 
+_UNREADABLE_DSN = (
+    "ASYNC_JOBS_DB_DSN: cannot be read as a connection string; in a URL write the special "
+    "characters of a password as %25 (%), %2F (/), %3A (:), %40 (@), %23 (#), %3F (?)"
+)
+
 
 def create_pool(
     config: AsyncJobsConfig, *, application_name: str = "async-jobs", max_size: int | None = None
 ) -> Pool:
-    """A connection pool for *config*, not yet open: `async with pool:` opens and closes it."""
+    """A connection pool for *config*, not yet open: `async with pool:` opens and closes it.
+
+    Raises ConfigError for a connection string that the driver cannot read.
+    """
+    _check_dsn(config.db_dsn)
     return AsyncConnectionPool(
         config.db_dsn,
         min_size=1,
@@ -60,6 +73,16 @@ def create_pool(
             "prepare_threshold": config.prepare_threshold,
         },
     )
+
+
+def _check_dsn(dsn: str) -> None:
+    """Raise ConfigError in place of the driver's errors, which repeat parts of a password."""
+    try:
+        found = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+    except ProgrammingError:
+        found = {"host": "@"}
+    if "@" in found.get("host", "") or not re.fullmatch(r"[\d,]*", found.get("port", ""), re.ASCII):
+        raise ConfigError([_UNREADABLE_DSN])
 
 
 def process_name(role: str) -> str:
