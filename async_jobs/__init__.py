@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from async_jobs.api.metrics import create_metrics_router
     from async_jobs.api.router import create_jobs_router
     from async_jobs.assembly import create_pool
     from async_jobs.client import AsyncJobsHttpClient
@@ -36,6 +37,7 @@ _HOMES = {
     "Snooze": "async_jobs.errors",
     "create_dashboard_router": "async_jobs.dashboard.router",
     "create_jobs_router": "async_jobs.api.router",
+    "create_metrics_router": "async_jobs.api.metrics",
     "create_pool": "async_jobs.assembly",
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "create_dashboard_router",
     "create_jobs_router",
+    "create_metrics_router",
     "create_pool",
 ]
 

@@ -313,6 +313,29 @@ class SloView(_Answer):
     use_cases: list[UseCaseSloView]
 
 
+class UseCaseNeedView(_Answer):
+    """Slots and workers that one use case needs."""
+
+    use_case: str
+    wanted_slots: int = Field(description="What its promises ask for.")
+    slots: int = Field(description="What its capacity allows of them.")
+    workers: int
+    capacity: int
+    in_flight: int
+    at_least: bool = Field(description="Counting was cut off: even more may be needed.")
+
+
+class ScalingView(_Answer):
+    """Workers that keep every promise of the next seconds."""
+
+    workers: int = Field(description="For all use cases together, which share them.")
+    slots: int
+    slots_per_worker: int
+    within_seconds: float
+    lead_seconds: float
+    use_cases: list[UseCaseNeedView]
+
+
 class ProblemDetail(_Answer):
     """One fault: where it is, a code for programs, a sentence for people."""
 

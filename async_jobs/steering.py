@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from async_jobs.config import AsyncJobsConfig, TenantQuota, UseCaseConfig
 from async_jobs.core.explain import Bounds, Explanation, Snapshot, explain
+from async_jobs.core.forecast import Demand
 from async_jobs.core.overrides import (
     CAPACITY,
     PAUSED,
@@ -28,6 +29,14 @@ from async_jobs.core.overrides import (
     ProcessSeen,
 )
 from async_jobs.core.rate import Rate
+from async_jobs.core.scaling import (
+    LEAD_SECONDS,
+    WITHIN_SECONDS,
+    Load,
+    Scaling,
+    arrivals_of,
+    scaling,
+)
 from async_jobs.core.slo import EVERY_TENANT, WINDOWS
 from async_jobs.core.slo_report import MOST_TENANTS, Reading, Terms, UseCaseSlo, report
 from async_jobs.errors import ConfigError, InvalidJob, JobNotFound, UnknownUseCase
@@ -78,6 +87,8 @@ class SteeringDesk(Protocol):
     def slo(self) -> SloDesk: ...
 
     async def hint(self, topics: Sequence[str]) -> None: ...
+
+    async def read_demand(self, use_case: str) -> Demand: ...
 
 
 class SloDesk(Protocol):
@@ -148,6 +159,42 @@ class Steering:
             most_tenants=MOST_TENANTS if tenants else 0,
         )
         return [report(each.name, reading, _terms(each, config)) for each in asked]
+
+    async def scaling(
+        self,
+        use_case: str | None = None,
+        *,
+        slots_per_worker: int | None = None,
+        within_seconds: float = WITHIN_SECONDS,
+        lead_seconds: float = LEAD_SECONDS,
+    ) -> Scaling:
+        """The workers that keep every promise of the next *within_seconds*.
+
+        For *use_case*, or for all that are configured together. A worker has *slots_per_worker*,
+        ASYNC_JOBS_WORKER_CONCURRENCY unless given, and works *lead_seconds* after it was asked for.
+        Bounded statements; a paused use case needs no more than it runs.
+
+        Raises UnknownUseCase, StoreUnavailable.
+        """
+        found = await self.slo(use_case)
+        paused = paused_by(await self._desk.steering.find_overrides())
+        return scaling(
+            [await self._load(each, paused=each.use_case in paused) for each in found],
+            slots_per_worker=slots_per_worker or self._config.worker_concurrency,
+            within_seconds=within_seconds,
+            lead_seconds=lead_seconds,
+        )
+
+    async def _load(self, found: UseCaseSlo, *, paused: bool) -> Load:
+        arrivals = () if paused else arrivals_of(await self._desk.read_demand(found.use_case))
+        return Load(
+            use_case=found.use_case,
+            profile=() if paused else found.demand,
+            in_flight=found.in_flight,
+            capacity=found.capacity,
+            mean_run_seconds=found.mean_run_seconds,
+            arrivals=arrivals,
+        )
 
     async def pause(self, use_case: str, *, actor: str = UNNAMED) -> bool:
         """Lease no more jobs of *use_case*; what runs goes on. False if it was paused already.

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from async_jobs.access import ApiToken
 from async_jobs.api.auth import gate_for
+from async_jobs.api.metrics import create_metrics_router
 from async_jobs.api.problems import fault, problem
 from async_jobs.api.route import route_class
 from async_jobs.api.router import MAX_REQUEST_BYTES, JobServiceFactory, create_jobs_router
@@ -50,6 +51,11 @@ def build_app(
     app = FastAPI(title=_TITLE, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _refuse)
     app.include_router(jobs)
+    app.include_router(
+        create_metrics_router(
+            job_service_factory, require_auth_token, expected_auth_token, tokens=tokens
+        )
+    )
     app.add_api_route("/healthz", health, methods=["GET"], include_in_schema=False)
     gate = gate_for(expected_auth_token, tokens) if require_auth_token else None
     pages = APIRouter(route_class=route_class(gate, 0))

@@ -55,6 +55,7 @@ _BATCH_FACTOR = 4
 _FILTERS = {
     "list": ("tenant_id", "use_case", "status", "limit", "cursor", "payloads"),
     "slo": ("use_case", "tenant_id", "tenants", "window"),
+    "autoscaling": ("use_case", "slots_per_worker", "within_seconds", "lead_seconds"),
 }
 _MOST_WITH_PAYLOADS = 100
 _REFUSALS = {
@@ -139,7 +140,7 @@ def _add_enqueue(
             response_model=shape,
             responses={
                 200: {"model": shape, "description": "Unfinished jobs with these keys exist."},
-                **_refusals(408, 409, 413, 415, 429),
+                **refusals(408, 409, 413, 415, 429),
             },
             route_class_override=route_class(gate, factor * most_bytes, Scope.ENQUEUE),
         )
@@ -160,7 +161,7 @@ def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]
             endpoints.list_jobs,
             methods=["GET"],
             response_model=JobListView,
-            responses=_refusals(),
+            responses=refusals(),
             dependencies=[Depends(refuse_doubtful("list"))],
             include_in_schema=path == "/",
             route_class_override=route,
@@ -170,7 +171,7 @@ def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]
         endpoints.slo,
         methods=["GET"],
         response_model=SloView,
-        responses=_refusals(),
+        responses=refusals(),
         dependencies=[Depends(refuse_doubtful("slo"))],
         route_class_override=route,
     )
@@ -183,7 +184,7 @@ def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]
             endpoint,
             methods=["GET"],
             response_model=shape,
-            responses=_refusals(404),
+            responses=refusals(404),
             route_class_override=route,
         )
 
@@ -198,7 +199,7 @@ def _add_operating(router: APIRouter, endpoints: _Endpoints, route: type[APIRout
             endpoint,
             methods=["POST"],
             response_model=JobView,
-            responses=_refusals(404, 409),
+            responses=refusals(404, 409),
             route_class_override=route,
         )
 
@@ -215,7 +216,7 @@ class _Endpoints:
         _check_tenant(caller, job.tenant_id, "body", "tenant_id")
         service = await self._service()
         enqueued = await self._in_time(service.enqueue(job.to_new_job()))
-        return _json(_response(enqueued), 200 if enqueued.deduplicated else 201)
+        return json_answer(_response(enqueued), 200 if enqueued.deduplicated else 201)
 
     async def enqueue_many(self, batch: EnqueueManyRequest, caller: Caller) -> Response:
         """Enqueue up to 1,000 jobs, all or none: 201, or 200 if none of them is new."""
@@ -225,7 +226,7 @@ class _Endpoints:
         jobs = [job.to_new_job() for job in batch.jobs]
         stored = await self._in_time(service.enqueue_many(jobs))
         answer = EnqueueManyResponse(jobs=[_response(enqueued) for enqueued in stored])
-        return _json(answer, 200 if all(each.deduplicated for each in stored) else 201)
+        return json_answer(answer, 200 if all(each.deduplicated for each in stored) else 201)
 
     async def list_jobs(
         self,
@@ -257,7 +258,7 @@ class _Endpoints:
                 payloads=payloads,
             )
         )
-        return _json(JobListView.model_validate(page))
+        return json_answer(JobListView.model_validate(page))
 
     async def slo(
         self,
@@ -281,7 +282,7 @@ class _Endpoints:
             )
         except InvalidJob as error:
             raise Refusal(422, ["query", error.field], error.code, error.reason) from error
-        return _json(SloView.model_validate({"use_cases": found}))
+        return json_answer(SloView.model_validate({"use_cases": found}))
 
     async def get_job(self, job_id: JobId, caller: Caller) -> Response:
         """Get one job, whole."""
@@ -298,7 +299,7 @@ class _Endpoints:
         found = await service.explain(job_id, tenant_id=caller.tenant_id)
         if caller.tenant_id is not None:
             found = found.for_tenant()
-        return _json(ExplanationView.model_validate(found))
+        return json_answer(ExplanationView.model_validate(found))
 
     async def cancel(self, job_id: JobId, caller: Caller) -> Response:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat."""
@@ -352,7 +353,7 @@ def refuse_doubtful(endpoint: str) -> Callable[[Request], None]:
     return check
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems an endpoint may answer, for the OpenAPI document."""
     return {
         status: {"model": ProblemView, "description": _REFUSALS[status]}
@@ -365,9 +366,9 @@ def _response(enqueued: Enqueued) -> EnqueueResponse:
 
 
 def _job(job: Job) -> Response:
-    return _json(JobView.model_validate(job))
+    return json_answer(JobView.model_validate(job))
 
 
-def _json(answer: BaseModel, status: int = 200) -> Response:
+def json_answer(answer: BaseModel, status: int = 200) -> Response:
     """Written by the shape itself: FastAPI would check every job of a list a second time."""
     return Response(answer.model_dump_json(), status, media_type="application/json")

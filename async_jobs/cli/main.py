@@ -25,6 +25,7 @@ COMMANDS = {
     "migrate": "Create or update the database's schema.",
     "simulate": "Try a policy, a capacity or quotas before you deploy them.",
     "slo": "Show how promises are kept.",
+    "autoscaling": "Say how many workers keep the promises of the next minutes.",
     "health": "Ask a process on this machine whether it is well.",
     "list": "List jobs, newest first.",
     "show": "Show one job, whole.",

@@ -9,7 +9,8 @@ about the start: a job of s seconds that must start by d may finish by d + s. So
 
 with s the mean run time. What is in flight holds its slots for a run each. What is late cannot be
 kept any more and would ask for everything at once: it is to be started within `CATCH_UP_SECONDS`.
-With nothing waiting, what is in flight is what is needed.
+With nothing waiting, what is in flight is what is needed. Where it is known how fast jobs of each
+tolerance t arrive, rate × (d - t) of them join the work due by d, and rate × s slots are the least.
 
 The profile says how many jobs wait by time to deadline. It is read with bounded counts: a step
 that reached the bound has at least so many, and then the slots are a least number too. Deadlines
@@ -30,6 +31,10 @@ EDGES_SECONDS = (
 """Where the steps of a profile end, in seconds from now; the first holds what is late."""
 MOST_PER_STEP = 2_000
 CATCH_UP_SECONDS = 60.0
+ROUNDING = 1e-6
+"""10.000000001 slots are 10: sums are inexact."""
+
+Arrivals = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +57,24 @@ class Need:
     at_least: bool = False
 
 
-def required_slots(profile: Sequence[Step], *, mean_run_seconds: float, in_flight: int) -> Need:
-    """The least slots that start every waiting job of *profile* by its deadline."""
+def required_slots(
+    profile: Sequence[Step], *, mean_run_seconds: float, in_flight: int, arrivals: Arrivals = ()
+) -> Need:
+    """The least slots that start every waiting job of *profile* by its deadline.
+
+    Also what goes on to arrive, if *arrivals* says so: (tolerance in seconds, jobs a second).
+    """
+    most = sum(per_second for _, per_second in arrivals) * mean_run_seconds
     if not any(step.jobs for step in profile):
-        return Need(in_flight)
-    most, waiting = 0.0, 0
+        return Need(max(in_flight, math.ceil(most - ROUNDING)))
+    waiting = 0
     for until_seconds, jobs in _deadlines(profile):
         waiting += jobs
         if waiting:
-            work = (in_flight + waiting) * mean_run_seconds
+            coming = sum(rate * max(0.0, until_seconds - wait) for wait, rate in arrivals)
+            work = (in_flight + waiting + coming) * mean_run_seconds
             most = max(most, work / (until_seconds + mean_run_seconds))
-    # 10.000000001 slots are 10: the sums above are inexact.
-    return Need(max(1, math.ceil(most - 1e-6)), any(step.cut for step in profile))
+    return Need(max(1, math.ceil(most - ROUNDING)), any(step.cut for step in profile))
 
 
 def _deadlines(profile: Sequence[Step]) -> list[tuple[float, int]]:

@@ -12,8 +12,9 @@ Nothing depends on the machine or on the order of a dict: the same input gives t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from typing import Protocol
 
 from async_jobs.simulation.arrivals import Arrival, Workload
 from async_jobs.simulation.backlog import Waiting
@@ -27,6 +28,16 @@ Progress = Callable[[int], None]
 """Told from time to time how many jobs have arrived."""
 
 
+class Fleet(Protocol):
+    """Slots that come and go; looked at whenever `next_at` has come."""
+
+    next_at: float
+    slots: int
+
+    def look(self, now: float, deadlines: Sequence[float], running: int) -> None:
+        """Decide by the waiting jobs' *deadlines* and set `slots` and `next_at`."""
+
+
 class TooLate(Exception):
     """More jobs are late than matter to who asked."""
 
@@ -37,12 +48,13 @@ def simulate(
     *,
     most_late: int | None = None,
     progress: Progress | None = None,
+    fleet: Fleet | None = None,
 ) -> Figures:
-    """Run *workload* to its end.
+    """Run *workload* to its end, on the slots of the *setup* or those that *fleet* has.
 
     Raises TooLate as soon as more than *most_late* jobs are late.
     """
-    simulation = _Simulation(workload, setup, most_late)
+    simulation = _Simulation(workload, setup, most_late, fleet)
     simulation.run(progress or (lambda arrived: None))
     return simulation.tally.figures(capacity=setup.capacity, ended_at=simulation.now)
 
@@ -50,7 +62,9 @@ def simulate(
 class _Simulation:
     """The state of one run."""
 
-    def __init__(self, workload: Workload, setup: Setup, most_late: int | None) -> None:
+    def __init__(
+        self, workload: Workload, setup: Setup, most_late: int | None, fleet: Fleet | None
+    ) -> None:
         self.now = 0.0
         self.tally = Tally(workload)
         self._arrivals = workload.arrivals
@@ -62,12 +76,14 @@ class _Simulation:
         self._count = 0
         self._next = 0
         self._desk = Desk(setup)
+        self._fleet = fleet
 
     def run(self, progress: Progress) -> None:
         while (at := self._next_at()) < math.inf:
             self.now = at
             self._finish_due()
             self._add_due(progress)
+            self._look_at_fleet()
             self._refill()
 
     def _next_at(self) -> float:
@@ -77,7 +93,15 @@ class _Simulation:
             at = self._running[0][0]
         if self._retries and self._retries[0][0] < at:
             at = self._retries[0][0]
+        if self._fleet is not None and (at < math.inf or self._desk.backlog.waiting):
+            at = min(at, self._fleet.next_at)
         return at
+
+    def _look_at_fleet(self) -> None:
+        if self._fleet is not None and self._fleet.next_at <= self.now:
+            lanes = self._desk.backlog.lanes()
+            deadlines = [place.job.deadline_at for lane in lanes for place in lane.places]
+            self._fleet.look(self.now, deadlines, len(self._running))
 
     def _finish_due(self) -> None:
         running, now = self._running, self.now
@@ -101,7 +125,8 @@ class _Simulation:
                 progress(self._next)
 
     def _refill(self) -> None:
-        desk, running, capacity = self._desk, self._running, self._setup.capacity
+        desk, running = self._desk, self._running
+        capacity = self._setup.capacity if self._fleet is None else self._fleet.slots
         while len(running) < capacity and desk.backlog.waiting:
             job = desk.choose(self.now, self.tally.drop)
             if job is None:

@@ -18,7 +18,8 @@ from async_jobs.ddl import get_ddl
 
 TOKEN = "the-token-of-the-tests"
 COMMANDS = [
-    *("dev", "scheduler", "worker", "api", "dashboard", "migrate", "simulate", "slo", "health"),
+    *("dev", "scheduler", "worker", "api", "dashboard", "migrate", "simulate", "slo"),
+    *("autoscaling", "health"),
     *("list", "show", "explain", "enqueue", "cancel", "requeue"),
     *("pause", "resume", "scale", "quota", "processes", "stop", "audit"),
     "config",
