@@ -181,7 +181,7 @@ class Dispatcher:
             if leased and not self.use_case.uses_sqs:
                 await turn.hint([self.use_case.queue])
         self._late_jobs.tell(ended)
-        self._pressure.seen(turn.pressure, at=self._monotonic())
+        self._pressure.seen(self._selection.pressure, at=self._monotonic())
         self._ladder.tell(footing)
         more_late = len(ended) == MOST_ENDED_PER_PASS
         wait_seconds = 0.0 if more_late else min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)

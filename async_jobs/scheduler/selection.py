@@ -111,6 +111,10 @@ class Limits:
     def is_shut(self, flow: Flow) -> bool:
         return (flow.tenant_id, flow.type) in self.shut
 
+    def waits_for_itself(self, flow: Flow) -> bool:
+        """Shut, or of a tenant whose rate is used up: a free slot would not help its jobs."""
+        return self.is_shut(flow) or self.tokens(flow.tenant_id) == 0
+
     def is_closed(self, flow: Flow) -> bool:
         """Shut, and without a probe in this pass."""
         return self.is_shut(flow) and (flow.tenant_id, flow.type) not in self.probes
@@ -139,6 +143,8 @@ class Selection:
         monotonic: Monotonic = time.monotonic,
     ) -> None:
         self.run_times = RunTimes()
+        self.pressure = False
+        """Whether the last pass shared out slots fairly, as far as it looked."""
         self._weight_of = weight_of
         self._lease_seconds = lease_seconds
         self._monotonic = monotonic
@@ -155,7 +161,7 @@ class Selection:
         self, turn: SelectionTurn, limits: Limits, held: Mapping[str, int], slots: int
     ) -> list[Leased]:
         """Lease up to *slots* jobs; most urgent first."""
-        pressure = self._is_pressed(turn)
+        pressure = self.pressure = self._is_pressed(turn)
         if slots <= 0:
             return []
         if not pressure:
@@ -185,7 +191,9 @@ class Selection:
     ) -> list[Leased]:
         await self._measure(turn)
         found = await self._find(turn, slots)
-        terms = self._terms(limits, held, found, pressure=pressure)
+        lasts = pressure and self._pressure_lasts_seconds > 0
+        self.pressure = lasts or _is_any_late(found.flows, limits)
+        terms = self._terms(limits, held)
         rooms = limits.rooms({each.flow.tenant_id for each in found.flows}, held)
         wanted = _lanes_that_can_win(found, terms, limits, held, rooms, slots)
         lanes = await _filled(turn, wanted, found, limits, slots)
@@ -245,18 +253,21 @@ class Selection:
                 if rotation >= self._rotation - 1
             }
 
-    def _terms(
-        self, limits: Limits, held: Mapping[str, int], found: _Found, *, pressure: bool
-    ) -> Terms:
+    def _terms(self, limits: Limits, held: Mapping[str, int]) -> Terms:
         with_work = self._seen.keys() | held.keys()
         return Terms(
             capacity=limits.capacity,
             now=0.0,
-            pressure=pressure or any(each.slack_seconds < 0 for each in found.flows),
+            pressure=self.pressure,
             total_weight=sum(map(self._weight_of, with_work)),
             weight_of=self._weight_of,
             mean_seconds=self.run_times.mean_seconds,
         )
+
+
+def _is_any_late(flows: Iterable[WaitingFlow], limits: Limits) -> bool:
+    """Whether a job is late that a slot would help: others would give way to it for nothing."""
+    return any(each.slack_seconds < 0 and not limits.waits_for_itself(each.flow) for each in flows)
 
 
 def _fits(jobs: Sequence[WaitingJob], limits: Limits, held: Mapping[str, int]) -> bool:
