@@ -22,13 +22,14 @@ from typer.main import get_command
 from async_jobs import JobService, create_jobs_router, errors
 from async_jobs.cli.config import settings_table
 from async_jobs.cli.main import COMMANDS, function_of
+from async_jobs.core.exposition import FIGURES
 from async_jobs.core.lifecycle import LIFECYCLE
 from async_jobs.failpoints import POINTS
 from async_jobs.models import JobStatus
 from async_jobs.simulation.arrivals import COLUMNS as TRACE_COLUMNS
 from async_jobs.simulation.arrivals import REQUIRED
 from async_jobs.store.migrate import migrations
-from async_jobs.telemetry import events
+from async_jobs.telemetry import events, metrics
 
 ROOT = Path(__file__).parents[1]
 _PART = re.compile(r"<!-- generated: (\w+) -->\n(.*?)<!-- end: \1 -->", re.DOTALL)
@@ -186,6 +187,20 @@ def trace() -> str:
     return _table(("column", "needed", "meaning"), rows)
 
 
+def instruments() -> str:
+    """Every OpenTelemetry instrument."""
+    rows = [(f"`{name}`", "counter", text) for name, text in metrics.COUNTERS.items()]
+    rows += [(f"`{name}`", "histogram, s", text) for name, (text, _) in metrics.HISTOGRAMS.items()]
+    rows += [(f"`{name}`", "gauge", text) for name, text in metrics.GAUGES.items()]
+    return _table(("instrument", "kind", "says"), rows)
+
+
+def figures() -> str:
+    """Every figure that Prometheus is told."""
+    rows = [(f"`async_jobs_{name}`", text) for name, (text, _) in FIGURES.items()]
+    return _table(("metric", "says"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "environment": environment,
     "failpoints": failpoint_table,
@@ -198,6 +213,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "refusals": refusals,
     "commands": commands,
     "trace": trace,
+    "instruments": instruments,
+    "figures": figures,
 }
 
 

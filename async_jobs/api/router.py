@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from enum import Enum
@@ -30,6 +31,8 @@ from async_jobs.api.bounded import ANSWER_WITHIN_SECONDS, within
 from async_jobs.api.problems import Refusal, other_tenant
 from async_jobs.api.route import route_class
 from async_jobs.core.acceptance import NAME_PATTERN
+from async_jobs.core.explain import GONE_AFTER_SECONDS
+from async_jobs.core.exposition import CONTENT_TYPE, exposition
 from async_jobs.core.slo import WINDOWS
 from async_jobs.errors import InvalidJob
 from async_jobs.models import Enqueued, Job, JobStatus
@@ -175,6 +178,13 @@ def _add_reading(router: APIRouter, endpoints: _Endpoints, route: type[APIRoute]
         dependencies=[Depends(refuse_doubtful("slo"))],
         route_class_override=route,
     )
+    router.add_api_route(
+        "/metrics",
+        endpoints.metrics,
+        methods=["GET"],
+        include_in_schema=False,
+        route_class_override=route,
+    )
     for path, endpoint, shape in (
         ("/{job_id}", endpoints.get_job, JobView),
         ("/{job_id}/explain", endpoints.explain, ExplanationView),
@@ -272,9 +282,7 @@ class _Endpoints:
 
         It tells of the slots that all tenants share: a token bound to one tenant is refused.
         """
-        if caller.tenant_id is not None:
-            text = "needs a token that is bound to no tenant"
-            raise Refusal(403, ["header", "authorization"], "bound_token", text)
+        _for_all_tenants(caller)
         service = await self._service()
         try:
             found = await self._in_time(
@@ -283,6 +291,19 @@ class _Endpoints:
         except InvalidJob as error:
             raise Refusal(422, ["query", error.field], error.code, error.reason) from error
         return json_answer(SloView.model_validate({"use_cases": found}))
+
+    async def metrics(self, caller: Caller) -> Response:
+        """The same figures of all use cases for Prometheus; not for a token bound to one tenant."""
+        _for_all_tenants(caller)
+        service = await self._service()
+        found = await self._in_time(service.slo())
+        seen = Counter(
+            each.role
+            for each in await self._in_time(service.processes())
+            if each.seen_seconds < GONE_AFTER_SECONDS
+        )
+        text = exposition(found, {role: seen[role] for role in ("scheduler", "worker")})
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def get_job(self, job_id: JobId, caller: Caller) -> Response:
         """Get one job, whole."""
@@ -328,6 +349,12 @@ class _Endpoints:
 def refuse_method() -> None:
     """Raise Refusal: jobs are enqueued by POST."""
     raise Refusal(405, [], "method_not_allowed", "needs POST", headers={"Allow": "POST"})
+
+
+def _for_all_tenants(caller: Identity) -> None:
+    if caller.tenant_id is not None:
+        text = "needs a token that is bound to no tenant"
+        raise Refusal(403, ["header", "authorization"], "bound_token", text)
 
 
 def _check_tenant(caller: Identity, asked: str | None, *loc: str | int) -> None:

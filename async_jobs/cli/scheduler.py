@@ -70,10 +70,12 @@ async def _schedule(
     from async_jobs.runtime.presence import present
     from async_jobs.runtime.slo_writer import writing
     from async_jobs.telemetry.events import ProcessStarted
+    from async_jobs.telemetry.metrics import subscribe_if_configured
 
     service = build_scheduler(config, store, clients, bus=bus)
     stop_when_asked(watch, service.stop)
     watch.health.watch(service.loops)
+    subscribe_if_configured(bus, by_tenant=config.slo_by_tenant == "on")
     async with (
         writing(build_slo_writer(config, store, bus=bus), bus=bus),
         present(build_scheduler_presence(name, config, store, service), bus=bus) as presence,

@@ -92,6 +92,7 @@ async def _work(
     from async_jobs.runtime.presence import present
     from async_jobs.runtime.slo_writer import writing
     from async_jobs.telemetry.events import ProcessStarted
+    from async_jobs.telemetry.metrics import subscribe_if_configured
 
     grace_seconds = config.worker_grace_seconds
     receivers = build_receivers(name, config, store, config.worker_queue, clients, bus=bus)
@@ -100,6 +101,7 @@ async def _work(
         watch, lambda: service.stop(grace_seconds=grace_seconds), grace_seconds=grace_seconds
     )
     service.tell(watch.health)
+    subscribe_if_configured(bus, by_tenant=config.slo_by_tenant == "on")
     async with (
         writing(build_slo_writer(config, store, bus=bus), bus=bus),
         present(build_worker_presence(name, config, store, job_registry, service), bus=bus),

@@ -39,6 +39,7 @@ ASKED = {
     "list without a slash": Asked(Scope.READ, "GET", "/jobs"),
     "slo": Asked(Scope.READ, "GET", "/jobs/slo"),
     "get": Asked(Scope.READ, "GET", f"/jobs/{UNKNOWN}"),
+    "metrics": Asked(Scope.READ, "GET", "/jobs/metrics"),
     "explain": Asked(Scope.READ, "GET", f"/jobs/{UNKNOWN}/explain"),
     "cancel": Asked(Scope.OPERATE, "POST", f"/jobs/{UNKNOWN}/cancel"),
     "requeue": Asked(Scope.OPERATE, "POST", f"/jobs/{UNKNOWN}/requeue"),

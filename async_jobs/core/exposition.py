@@ -1,0 +1,97 @@
+"""The SLO record in the text format that Prometheus reads, version 0.0.4. Pure.
+
+One scrape of any API process tells of the whole system, because the figures come from the
+database: no process has to be scraped on its own, and none is counted twice. Every figure is a
+gauge, for sums over windows may fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from async_jobs.core.slo_report import UseCaseSlo
+
+Sample = tuple[Mapping[str, str], float]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _plain(figure: Callable[[UseCaseSlo], float]) -> Callable[[UseCaseSlo], Iterable[Sample]]:
+    return lambda each: [({}, figure(each))]
+
+
+def _promises(each: UseCaseSlo) -> Iterable[Sample]:
+    for window, found in (("1h", each.last_hour), ("1d", each.last_day)):
+        yield {"window": window, "kept": "yes"}, found.started - found.late
+        yield {"window": window, "kept": "no"}, found.late
+
+
+def _demand(each: UseCaseSlo) -> Iterable[Sample]:
+    jobs = 0
+    for step in each.demand:
+        jobs += step.jobs
+        yield {"slack_below_seconds": f"{step.until_seconds:g}"}, jobs
+
+
+FIGURES: Mapping[str, tuple[str, Callable[[UseCaseSlo], Iterable[Sample]]]] = {
+    "promises": ("First starts in the window, by whether they were in time.", _promises),
+    "slo_target": ("The share of promises that is to be kept.", _plain(lambda s: s.target)),
+    "error_budget_left": (
+        "The part of the error budget of 30 days that is left; below 0: overspent.",
+        _plain(lambda s: s.budget_left),
+    ),
+    "burn_rate": (
+        "How many times faster than allowed promises are broken.",
+        lambda s: [({"window": window}, rate) for window, rate in s.burn_rates.items()],
+    ),
+    "waiting_jobs": (
+        "Waiting jobs with less time left than that; those below 0 are late.",
+        _demand,
+    ),
+    "late_jobs": ("Waiting jobs past their deadline.", _plain(lambda s: s.late_now)),
+    "oldest_late_seconds": (
+        "How long the most urgent waiting job has been late; 0: none is.",
+        _plain(lambda s: s.oldest_late_seconds),
+    ),
+    "in_flight_jobs": ("Jobs that hold a lease.", _plain(lambda s: s.in_flight)),
+    "capacity_jobs": ("The most jobs in flight, as in force.", _plain(lambda s: s.capacity)),
+    "required_slots": (
+        "Slots that start every waiting job in time: what to scale workers by.",
+        _plain(lambda s: s.required_slots),
+    ),
+    "mean_run_seconds": (
+        "How long an attempt runs on average; 0: nothing measured.",
+        _plain(lambda s: s.mean_run_seconds or 0.0),
+    ),
+}
+
+
+def exposition(found: Sequence[UseCaseSlo], processes: Mapping[str, int]) -> str:
+    """The figures of *found*, and how many *processes* of each role were seen lately."""
+    lines: list[str] = []
+    for name, (meaning, samples) in FIGURES.items():
+        labelled = (
+            ({"use_case": each.use_case, **labels}, value)
+            for each in found
+            for labels, value in samples(each)
+        )
+        lines += _family(name, meaning, labelled)
+    seen = [({"role": role}, float(number)) for role, number in processes.items()]
+    lines += _family("processes", "Schedulers and workers that are alive.", seen)
+    return "\n".join(lines) + "\n"
+
+
+def _family(name: str, meaning: str, samples: Iterable[Sample]) -> list[str]:
+    full = f"async_jobs_{name}"
+    return [
+        f"# HELP {full} {meaning}",
+        f"# TYPE {full} gauge",
+        *(f"{full}{{{_labels(labels)}}} {value:g}" for labels, value in samples),
+    ]
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
