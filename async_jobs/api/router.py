@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from enum import Enum
@@ -31,8 +30,8 @@ from async_jobs.api.bounded import ANSWER_WITHIN_SECONDS, within
 from async_jobs.api.problems import Refusal, other_tenant
 from async_jobs.api.route import route_class
 from async_jobs.core.acceptance import NAME_PATTERN
-from async_jobs.core.explain import GONE_AFTER_SECONDS
 from async_jobs.core.exposition import CONTENT_TYPE, exposition
+from async_jobs.core.overrides import alive
 from async_jobs.core.slo import WINDOWS
 from async_jobs.errors import InvalidJob
 from async_jobs.models import Enqueued, Job, JobStatus
@@ -297,12 +296,7 @@ class _Endpoints:
         _for_all_tenants(caller)
         service = await self._service()
         found = await self._in_time(service.slo())
-        seen = Counter(
-            each.role
-            for each in await self._in_time(service.processes())
-            if each.seen_seconds < GONE_AFTER_SECONDS
-        )
-        text = exposition(found, {role: seen[role] for role in ("scheduler", "worker")})
+        text = exposition(found, alive(await self._in_time(service.processes())))
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def get_job(self, job_id: JobId, caller: Caller) -> Response:

@@ -9,9 +9,13 @@ An override holds until it is taken back. `config` keeps what the environment sa
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from async_jobs.core.explain import GONE_AFTER_SECONDS
 
 PAUSED = "paused"
 CAPACITY = "capacity"
@@ -63,3 +67,9 @@ class ProcessSeen:
     up_seconds: float
     seen_seconds: float
     stop_asked: bool
+
+
+def alive(processes: Sequence[ProcessSeen]) -> dict[str, int]:
+    """How many of each role were seen lately."""
+    seen = Counter(one.role for one in processes if one.seen_seconds < GONE_AFTER_SECONDS)
+    return {role: seen[role] for role in ("scheduler", "worker")}

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from async_jobs.access import Identity, Scope
 from async_jobs.core.acceptance import NAME_PATTERN
 from async_jobs.core.explain import GONE_AFTER_SECONDS
+from async_jobs.core.overrides import alive
 from async_jobs.dashboard import charts, wording
 from async_jobs.dashboard.sessions import FORM_FIELD, Sessions
 from async_jobs.errors import JobNotFound, StoreUnavailable
@@ -266,9 +267,8 @@ def _line(job: Job) -> Mapping[str, Any]:
 
 
 def _standing(processes: Sequence[Any]) -> Mapping[str, int]:
-    here = Counter(one.role for one in processes if one.seen_seconds < GONE_AFTER_SECONDS)
     gone = sum(one.seen_seconds >= GONE_AFTER_SECONDS for one in processes)
-    return {"scheduler": here["scheduler"], "worker": here["worker"], "gone": gone}
+    return {**alive(processes), "gone": gone}
 
 
 def _paused(overrides: Sequence[Any]) -> Mapping[str, Any]:
