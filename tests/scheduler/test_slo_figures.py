@@ -21,7 +21,7 @@ from async_jobs.service import JobService
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.slo import SloListener
-from async_jobs.worker.attempt import Attempt, started_event
+from async_jobs.worker.attempt import Attempt, Told, started_event
 
 from .conftest import FakeSender, MakeDispatcher
 
@@ -65,12 +65,16 @@ class Stand:
 
     async def run(self, started: Sequence[StartedJob]) -> None:
         for job in started:
+            ended: list[tuple[StartedJob, Outcome, Told]] = []
             await Attempt(
-                job, self.registry, self._finish, enqueuer=self._no_enqueue, bus=self.bus
+                job,
+                self.registry,
+                lambda *end, ended=ended: ended.append(end),
+                enqueuer=self._no_enqueue,
+                bus=self.bus,
             ).run()
-
-    async def _finish(self, job: StartedJob, outcome: Outcome) -> bool:
-        return bool(await self.store.finish([(job, outcome)]))
+            for one, outcome, told in ended:
+                told(bool(await self.store.finish([(one, outcome)])))
 
     async def _no_enqueue(self, new: NewJob) -> Any:
         raise AssertionError("no handler of these tests enqueues")
