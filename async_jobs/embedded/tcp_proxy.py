@@ -67,6 +67,7 @@ class TcpProxy:
         self.port = 0
         self.to_port = to_port
         self.cuts = 0
+        self.accepted = 0
         self._delay_seconds = 0.0
         self._holes: dict[str, bytes] = {}
         self._cut_on: Sequence[bytes] = ()
@@ -199,6 +200,7 @@ class TcpProxy:
         self._changed = asyncio.Event()
 
     async def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         if len(self._connections) >= MOST_CONNECTIONS:
             client.transport.abort()
             return

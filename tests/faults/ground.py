@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -123,6 +123,7 @@ class Run(Stage):
     outages: list[audit.Outage] = field(default_factory=list)
     quotas: Mapping[str, int] = field(default_factory=dict)
     killed_at: dict[int, float] = field(default_factory=dict)
+    capacity: int = CAPACITY
 
     @property
     def proxied_dsn(self) -> str:
@@ -163,9 +164,11 @@ class Run(Stage):
         use_cases: Sequence[str] = (SQS, TABLE),
         max_attempts: int = 10,
         tenants: int = 3,
+        in_seconds: float | None = None,
         **payload: object,
     ) -> list[UUID]:
         """Enqueue *jobs*, spread over use cases and tenants, and note the acknowledgement."""
+        later = datetime.now(UTC) + timedelta(seconds=in_seconds) if in_seconds else None
         new = [
             NewJob(
                 tenant_id=f"tenant-{number % tenants}",
@@ -173,6 +176,7 @@ class Run(Stage):
                 type=type,
                 payload=payload,
                 max_attempts=max_attempts,
+                run_at=later,
                 backoff_policy=SOON,
             )
             for number in range(jobs)
@@ -181,6 +185,13 @@ class Run(Stage):
             stored = await self.service(store).enqueue_many(new)
         self.told.note("stored", [one.job_id for one in stored])
         return [one.job_id for one in stored]
+
+    async def next_start(self) -> float:
+        """How long a job of each use case now waits for its start; seconds."""
+        began = time.monotonic()
+        jobs = await self.put(2)
+        await self.until("the next jobs start", lambda: self.entered(jobs) >= 2)
+        return time.monotonic() - began
 
     def number(self, sql: str, *params: object) -> float:
         """The one value that *sql* gives."""
@@ -233,12 +244,13 @@ class Run(Stage):
     def terms(self) -> audit.Terms:
         secret = str(conninfo_to_dict(self.dsn).get("password") or "")
         return audit.Terms(
-            capacities={SQS: CAPACITY, TABLE: CAPACITY},
+            capacities={SQS: self.capacity, TABLE: self.capacity},
             quotas=self.quotas,
             interval_seconds=INTERVAL_SECONDS,
             gap_seconds=INTERVAL_SECONDS + POLL_SECONDS + 5,
             outages=self.outages,
             secrets=[secret] if secret else [],
+            every=max(1, len(self.told.lines) // 2_000),
         )
 
     def verify(self, *, leaving_out: Sequence[str] = ()) -> dict[str, Any]:
