@@ -28,7 +28,7 @@ from async_jobs.api.app import build_app
 schemathesis = pytest.importorskip("schemathesis", reason="comes with the extra `test`")
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
-EXAMPLES = int(os.environ.get("API_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("API_EXAMPLES", "40"))
 SEED = int(os.environ.get("API_SEED", "1"))
 TOKEN = "the-token-of-the-tests"
 
