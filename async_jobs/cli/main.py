@@ -40,6 +40,7 @@ COMMANDS = {
     "processes": "List schedulers and workers.",
     "stop": "Ask a scheduler or worker to stop.",
     "audit": "Say who did what.",
+    "doctor": "Look the whole system over.",
     "config": "Print the effective settings and where each comes from.",
 }
 

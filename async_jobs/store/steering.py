@@ -15,9 +15,11 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row, tuple_row
 
+from async_jobs.core.checkup import Examined
 from async_jobs.core.clock import Clock
 from async_jobs.core.explain import Snapshot
 from async_jobs.core.overrides import MOST_OVERRIDES, AuditLine, Override, ProcessSeen
+from async_jobs.store.doctor import examine
 from async_jobs.store.door import Door
 from async_jobs.store.explain import read_snapshot
 from async_jobs.store.queries import query
@@ -53,6 +55,10 @@ class SteeringTables:
     async def snapshot(self, job_id: UUID, *, tenant_id: str | None = None) -> Snapshot | None:
         """One job and what stands between it and a worker; see `store/explain.py`."""
         return await read_snapshot(self._door, self._clock, job_id, tenant_id=tenant_id)
+
+    async def examine(self) -> Examined:
+        """The server's side of a check-up; see `store/doctor.py`."""
+        return await examine(self._door)
 
     async def report_alive(
         self, name: str, *, role: str, version: str, up_seconds: float, serves: Mapping[str, object]

@@ -22,7 +22,7 @@ COMMANDS = [
     *("autoscaling", "health"),
     *("list", "show", "explain", "enqueue", "cancel", "requeue"),
     *("pause", "resume", "scale", "quota", "processes", "stop", "audit"),
-    "config",
+    *("doctor", "config"),
 ]
 PATIENCE_SECONDS = 30
 
