@@ -13,7 +13,6 @@ that was refused. A name that only looks like a setting of ours is a warning.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +34,7 @@ from async_jobs.settings import is_loopback as is_loopback  # for those who may 
 
 ALWAYS_PRESENT = ("notifications", "message_labeling")
 TEN_YEARS_SECONDS = 315_576_000.0
+_KEPT = seconds(0, TEN_YEARS_SECONDS)
 _DSN_MEANING = "PostgreSQL connection string"
 
 __all__ = ["AsyncJobsConfig", "ConfigWarning", "TenantQuota", "UseCaseConfig", "canonical_name"]
@@ -93,11 +93,18 @@ class UseCaseConfig:
         "Whether new {} jobs that would be late are refused to tenants above their share, or "
         "accepted like all others",
     )
+    retention_seconds: float | None = setting(
+        None, _KEPT, "Seconds finished {} jobs are kept", unset=PREFIX + "RETENTION_SECONDS"
+    )
+    retention_dead_seconds: float | None = setting(
+        None, _KEPT, "Seconds dead {} jobs are kept", unset="as long as other finished ones"
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", canonical_name(self.name))
         problems = settings.problems_of(self, _use_case_specs(), self.name.upper())
-        raise_if_any([*_name_problems(self.name), *problems.values()])
+        names = settings.name_problems(self.name, PREFIX, _specs())
+        raise_if_any([*names, *problems.values()])
 
     @property
     def uses_sqs(self) -> bool:
@@ -323,18 +330,6 @@ def _specs() -> tuple[Spec, ...]:
 
 def _use_case_specs() -> tuple[Spec, ...]:
     return settings.specs_of(UseCaseConfig, PREFIX + "{}_%(NAME)s")
-
-
-def _name_problems(name: str) -> Iterator[str]:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,79}", name):
-        yield "use case name: needs 1 to 80 letters, digits or underscores"
-    words = [spec.variables[0].split("_")[2:] for spec in _specs()]
-    prefixes = {"_".join(each[:end]) for each in words for end in range(1, len(each))}
-    if name.upper() in prefixes | {"SQS", "SQS_QUEUE"}:
-        yield (
-            f"{PREFIX}{name.upper()}_*: {name!r} cannot name a use case, because settings of the "
-            "library begin with that word; give the use case another name"
-        )
 
 
 def _checked_use_cases(

@@ -376,3 +376,16 @@ TOKENS = Kind(
 LEVEL = choice(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), str.upper)
 FORMAT = choice(("text", "json"), str.lower)
 SWITCH = choice(("on", "off"), str.lower)
+
+
+def name_problems(name: str, prefix: str, specs: Iterable[Spec]) -> Iterator[str]:
+    """What is wrong with a use case's name: no name, or the beginning of a setting of ours."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,79}", name):
+        yield "use case name: needs 1 to 80 letters, digits or underscores"
+    words = [spec.variables[0].split("_")[2:] for spec in specs]
+    prefixes = {"_".join(each[:end]) for each in words for end in range(1, len(each))}
+    if name.upper() in prefixes | {"SQS", "SQS_QUEUE"}:
+        yield (
+            f"{prefix}{name.upper()}_*: {name!r} cannot name a use case, because settings of the "
+            "library begin with that word; give the use case another name"
+        )

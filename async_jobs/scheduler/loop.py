@@ -27,6 +27,7 @@ from async_jobs.config import AsyncJobsConfig
 from async_jobs.failpoints import reach
 from async_jobs.runtime.loop import Loop
 from async_jobs.scheduler.dispatch import Dispatcher
+from async_jobs.scheduler.pruning import PruneDesk, Pruning
 from async_jobs.store.jobs import Rescued, Survey
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import JobRescued, JobsPruned, LeaseUnused
@@ -37,7 +38,7 @@ STUCK_SLEEP_SECONDS = 0.25
 PRUNE_EVERY_SECONDS = 60.0
 
 
-class HouseDesk(Protocol):
+class HouseDesk(PruneDesk, Protocol):
     """The store's moves that housekeeping makes."""
 
     async def survey(self, use_cases: Sequence[str]) -> Survey: ...
@@ -45,8 +46,6 @@ class HouseDesk(Protocol):
     async def promote_due(self, most: int) -> Counter[str]: ...
 
     async def rescue(self, most: int) -> list[Rescued]: ...
-
-    async def prune(self, use_case: str, *, retention_seconds: float, most: int) -> int: ...
 
 
 @dataclass(slots=True)
@@ -76,7 +75,10 @@ class Scheduler:
         self._desk = desk
         self._dispatchers = {one.use_case.name: one for one in dispatchers}
         self._interval_seconds = interval_seconds
-        self._retention_seconds = retention_seconds
+        self._prunings = {
+            name: Pruning(desk, one.use_case, retention_seconds=retention_seconds)
+            for name, one in self._dispatchers.items()
+        }
         self._bus = bus
         self._prune_at = 0.0
         self._house = Loop("scheduler housekeeping", self._house_tick, bus=bus)
@@ -171,17 +173,15 @@ class Scheduler:
             self._bus.emit(_rescue_event(job))
 
     async def _prune(self, report: TickReport) -> None:
-        if not self._retention_seconds or time.monotonic() < self._prune_at:
+        if time.monotonic() < self._prune_at:
             return
         self._prune_at = time.monotonic() + PRUNE_EVERY_SECONDS
-        for name in self._dispatchers:
-            pruned = await self._desk.prune(
-                name, retention_seconds=self._retention_seconds, most=MOST_PER_BATCH
-            )
-            report.pruned += pruned
-            if pruned:
-                self._bus.emit(JobsPruned(use_case=name, jobs=pruned))
-            if pruned == MOST_PER_BATCH:
+        for name, pruning in self._prunings.items():
+            pruned = await pruning.prune(most=MOST_PER_BATCH)
+            report.pruned += pruned.jobs
+            if pruned.jobs:
+                self._bus.emit(JobsPruned(use_case=name, jobs=pruned.jobs))
+            if pruned.cut:
                 self._prune_at = 0.0
 
 

@@ -40,6 +40,7 @@ from async_jobs.store.forecast import read_demand
 from async_jobs.store.ladder import report_endings
 from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
+from async_jobs.store.retention import Retention
 from async_jobs.store.slo import SloTable
 from async_jobs.store.steering import SteeringTables
 from async_jobs.store.trace import PAGE, finished_pages
@@ -97,6 +98,7 @@ class JobStore:
         self._enqueuer = Enqueuer(self._door, self._clock)
         self.demand = DemandReader(self._door, self._clock)
         self.slo = SloTable(self._door, self._clock)
+        self.retention = Retention(self._door, self._clock)
         self.steering = SteeringTables(self._door, self._clock)
 
     # Schema

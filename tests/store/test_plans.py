@@ -301,6 +301,13 @@ def clocked_statements(use_case: str) -> Iterator[tuple[str, Params]]:
     now = {"now": None, "use_case": use_case, "most": BATCH}
     yield "promote_due", now
     yield "prune_finished", {**now, "retention_seconds": 0.0}
+    yield "prune_by_status", {
+        **now,
+        "retention_seconds": 0.0,
+        "statuses": ["succeeded"],
+        "after": None,
+        "after_id": None,
+    }
     yield "end_late", {**now, "status": "dead"}
     yield "count_due_before", {**now, "within_seconds": 60.0}
     yield "count_due_of_tenant", {**now, "tenant_id": "acme", "within_seconds": 60.0}
