@@ -172,9 +172,10 @@ class Dispatcher:
             in_flight = await turn.count_in_flight()
             if not in_flight.old:
                 self._outstanding.none_is_old(at=began_at)
-            slots = self._slots(in_flight)
-            footing = await self._ladder.begin(turn, slots)
-            slots = min(slots, free_slots(footing.capacity, in_flight.held))
+            room = self._room(in_flight)
+            footing = await self._ladder.begin(turn, min(room, MOST_PER_PASS))
+            room = min(room, free_slots(footing.capacity, in_flight.held))
+            slots = min(room, MOST_PER_PASS)
             leased = await self._selection.lease(turn, self._limits(footing), in_flight.held, slots)
             await self._ladder.leased(turn, footing, leased)
             self._window.sent(unstarted=in_flight.unstarted + len(leased))
@@ -186,7 +187,7 @@ class Dispatcher:
         more_late = len(ended) == MOST_ENDED_PER_PASS
         wait_seconds = 0.0 if more_late else min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
         if not leased:
-            return Pass(free=slots, wait_seconds=wait_seconds)
+            return Pass(free=room, wait_seconds=wait_seconds)
         if await self._is_full():
             await self._desk.release(_tickets(leased), enqueue_failed=False)
             return Pass()
@@ -198,19 +199,19 @@ class Dispatcher:
         return Pass(
             sent=len(leased) - failed,
             failed=failed,
-            free=slots - len(leased),
+            free=room - len(leased),
             reason=report.reason,
             wait_seconds=wait_seconds,
         )
 
-    def _slots(self, in_flight: InFlight) -> int:
+    def _room(self, in_flight: InFlight) -> int:
         """What the capacity leaves, as far as workers keep up with what was sent."""
         if self._depth.is_full:
             return 0
         room = self._window.room(
             unstarted=in_flight.unstarted, old=in_flight.old, at=self._monotonic()
         )
-        return min(free_slots(self.use_case.max_concurrent, in_flight.held), room, MOST_PER_PASS)
+        return min(free_slots(self.use_case.max_concurrent, in_flight.held), room)
 
     async def _is_full(self) -> bool:
         """Whether the queue holds a capacity of messages, and nobody starts any."""

@@ -16,9 +16,10 @@ while the handler ran, the outcome is dropped and nothing is written.
                       the outcome is decided without it, and its slot is free again
     decided           `core.outcome.decide`: pure
     handed over       to the recorder, which writes many outcomes in one statement; the attempt's
-                      task ends here, so that a write costs no task a second awakening
+                      task ends here, so that a write costs no task a second awakening, and its
+                      slot is free for the next handler
     recorded          the recorder tells whether the write took effect: the attempt tells the bus
-                      and whoever began it; only now is its slot free
+                      and whoever began it
 """
 
 from __future__ import annotations
@@ -85,10 +86,13 @@ class Attempt:
         enqueuer: EnqueueFromHandler,
         bus: Bus,
         lateness: LatenessPolicy = RUN_LATE,
+        handed_over: Callable[[Attempt], None] = _nobody,
         ended: Callable[[Attempt], None] = _nobody,
     ) -> None:
         self.job = job
         self.outcome: Outcome | None = None
+        self.is_handed_over = False
+        self._handed_over = handed_over
         self._ended = ended
         self._lateness = lateness
         self._registry = registry
@@ -138,6 +142,8 @@ class Attempt:
         self._hand_over(outcome, ran_seconds)
 
     def _hand_over(self, outcome: Outcome, ran_seconds: float) -> None:
+        self.is_handed_over = True
+        self._handed_over(self)
         if self._lost:
             self._finish(None, ran_seconds)
         else:

@@ -172,6 +172,7 @@ class Worker:
             enqueuer=self._enqueuer,
             bus=self._bus,
             lateness=self._lateness.get(job.use_case, RUN_LATE),
+            handed_over=self._handed_over,
             ended=self._ended,
         )
         if time.monotonic() >= asked_at + self._lease_seconds:
@@ -190,8 +191,13 @@ class Worker:
         try:
             await attempt.run()
         except BaseException:
+            if not attempt.is_handed_over:
+                self._handed_over(attempt)
             self._ended(attempt)
             raise
+
+    def _handed_over(self, attempt: Attempt) -> None:
+        self._slots.hand_over()
 
     def _ended(self, attempt: Attempt) -> None:
         """The outcome is on the row, or will never be."""
@@ -201,7 +207,7 @@ class Worker:
         if attempt.outcome is not None:
             self._reporter.count(job, attempt.outcome)
         self._heartbeat.drop(job.id, job.lease_seq)
-        self._slots.give_back(1)
+        self._slots.written()
 
     def _interrupt(self, job_id: UUID, lease_seq: int, why: Interruption | None) -> None:
         if attempt := self._attempts.get((job_id, lease_seq)):

@@ -343,3 +343,14 @@ async def test_large_packs_are_made_only_when_slots_turn_over_quickly(
     await dispatcher.dispatch()
 
     assert sender.packs == [4]
+
+
+async def test_a_pass_that_leased_all_it_may_is_followed_by_the_next_at_once(
+    jobs: JobFactory, make_dispatcher: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("async_jobs.scheduler.dispatch.MOST_PER_PASS", 3)
+    await waiting(jobs, 6)
+    dispatcher = make_dispatcher(capacity=6)
+
+    assert await dispatcher.tick() == 0.0
+    assert await dispatcher.tick() > 0.0
