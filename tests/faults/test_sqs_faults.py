@@ -84,8 +84,8 @@ async def test_f38_refusals_errors_and_batches_that_fail_in_part(
     ground.sqs.faults.add("server_error", probability=0.2)
     ground.sqs.faults.add("partial_failure", probability=0.3)
     with run.outage():
-        jobs = await run.put(int(60 * LENGTH), use_cases=[SQS])
-        await run.until("one gets through", lambda: run.entered(jobs))
+        await run.put(int(60 * LENGTH), use_cases=[SQS])
+        await asyncio.sleep(4.0 * LENGTH)
         ground.heal()
     await run.drained()
 
