@@ -117,19 +117,36 @@ def test_nothing_promises_that_a_job_runs_once_only() -> None:
     assert [name(one) for one in sources if phrase in one.read_text("utf-8").lower()] == []
 
 
-def test_every_sentence_of_the_promise_names_tests_that_exist() -> None:
+def test_every_sentence_of_the_promise_names_an_invariant_and_tests_that_exist() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     section = text.partition("## The promise\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| ([A-Z][^|]+) \| ([^|]+) \|$", section, re.MULTILINE)
+    rows = re.findall(
+        r"^\| ([A-Z][^|]+) \| \[(I\d\d)\]\(([^)]+)\) \| ([^|]+) \|$", section, re.MULTILINE
+    )
     missing = [
         (sentence, test)
-        for sentence, guards in rows
+        for sentence, _, _, guards in rows
         for path, test in re.findall(r"\[`?([^\]`]+)`?\]\(([^)]+)\)", guards) or [("", "no test")]
         if not (ROOT / test).is_file() or f"def {path}" not in (ROOT / test).read_text("utf-8")
     ]
 
-    assert len(rows) >= 8
-    assert missing == []
+    unknown = [
+        invariant
+        for _, invariant, queries, _ in rows
+        if f"-- name: {invariant}\n" not in (ROOT / queries).read_text("utf-8")
+    ]
+
+    assert len(rows) == section.count("\n| ") - 1
+    assert (missing, unknown) == ([], [])
+
+
+def test_every_planted_bug_is_listed() -> None:
+    page = (ROOT / "docs/explanation/guarantees.md").read_text("utf-8")
+    source = (ROOT / "tests/store/planted_bugs.py").read_text("utf-8")
+    names = re.findall(r'Bug\(\s*"([^"]+)"', source)
+
+    assert len(names) >= 6
+    assert [name for name in names if f"- {name}" not in page] == []
 
 
 def test_each_decision_has_a_number_of_its_own() -> None:

@@ -92,6 +92,7 @@ async def test_a_single_statement_commits_by_itself(
     assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
 
 
+@pytest.mark.own_session
 @pytest.mark.parametrize("batch", [[new_job()], [new_job(), new_job(dedupe_key="k")]])
 async def test_a_server_that_became_read_only_does_not_get_its_connection_back(
     single_pool: Pool, db: psycopg.Connection[Any], batch: list[Any]
@@ -107,6 +108,7 @@ async def test_a_server_that_became_read_only_does_not_get_its_connection_back(
     assert await backend_pid(single_pool) != old_pid
 
 
+@pytest.mark.own_session
 @pytest.mark.parametrize(
     ("sqlstate", "closes"),
     [
@@ -133,6 +135,7 @@ async def test_a_connection_of_no_more_use_is_closed_and_no_other_one(
     assert not closes or raised.type is StoreUnavailable
 
 
+@pytest.mark.own_session
 async def test_a_terminated_connection_is_replaced(
     single_pool: Pool, db: psycopg.Connection[Any]
 ) -> None:
@@ -233,6 +236,7 @@ async def test_a_fault_of_ours_is_not_dressed_up_as_the_databases(
         await JobStore(pool).start_leased(["q"], slots=1, worker="w", lease_seconds=5)
 
 
+@pytest.mark.own_session
 async def test_no_statement_with_a_limit_is_ever_prepared(single_pool: Pool) -> None:
     """A prepared plan does not know its LIMIT, and may choose to sort the whole backlog."""
     store = JobStore(single_pool)

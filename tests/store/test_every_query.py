@@ -54,6 +54,7 @@ def _called(node: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
+@pytest.mark.own_session
 @pytest.mark.parametrize(("topic", "name"), NAMES)
 def test_a_statement_prepares_on_the_migrated_schema(
     topic: str, name: str, db: psycopg.Connection[Any]

@@ -43,6 +43,7 @@ def test_it_connects_only_when_first_needed(
     assert (before, len(keeper_pids(db))) == ([], 1)
 
 
+@pytest.mark.own_session
 def test_it_connects_again_after_its_connection_was_cut(
     db: psycopg.Connection[Any], make_keeper: MakeKeeper
 ) -> None:
