@@ -250,7 +250,7 @@ class Steering:
     async def stop_process(self, name: str, *, actor: str = UNNAMED) -> bool:
         """Ask a process to stop as SIGTERM does; False if there is none, or it was asked before.
 
-        It learns of it within ten seconds.
+        It learns of it within twenty seconds.
         """
         return await self._desk.steering.ask_to_stop(name, actor=actor)
 

@@ -109,7 +109,7 @@ def stop(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, as `processes` tells it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Ask a scheduler or worker to stop as SIGTERM does, within ten seconds."""
+    """Ask a scheduler or worker to stop as SIGTERM does, within twenty seconds."""
 
     async def act(service: JobService) -> str:
         asked = await service.stop_process(name, actor=operator())

@@ -22,7 +22,7 @@ from async_jobs.models import JobStatus
 
 MOST_AHEAD = 10_000
 """Jobs ahead are counted so far and no further."""
-GONE_AFTER_SECONDS = 45.0
+GONE_AFTER_SECONDS = 60.0
 """A process that has not been seen for so long counts as gone."""
 HELD_BY = "held_by"
 MOST_ARE_HELD = " Most are held by: "

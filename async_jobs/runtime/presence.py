@@ -5,7 +5,7 @@ every tick       one statement: seen now, serving this; the answer holds the ove
 a hint           the next tick comes at once, so that a change holds within moments
 database away    what was told before goes on to hold
 stop             the row goes, so that nobody counts on this process
-crash            the row grows old; after 45 s it counts as gone
+crash            the row grows old; after 60 s it counts as gone
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from async_jobs.runtime.loop import Loop
 from async_jobs.store.steering import Orders
 from async_jobs.telemetry.bus import Bus
 
-EVERY_SECONDS = 10.0
+EVERY_SECONDS = 20.0
 LAST_WORDS_SECONDS = 2.0
 
 Serves = Callable[[], Mapping[str, object]]
