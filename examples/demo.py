@@ -38,7 +38,7 @@ from examples.report import (
 )
 from examples.traffic import TENANTS, Arrival, traffic
 
-MOST_PER_PAGE = 1_000
+MOST_PER_PAGE = 100
 MOST_PER_BATCH = 200
 SEND_EVERY_SECONDS = 0.05
 START_TIMEOUT_SECONDS = 30.0
@@ -88,7 +88,7 @@ class Run:
         found: list[JobView] = []
         cursor: UUID | None = None
         while True:
-            page = await self._client.list(limit=MOST_PER_PAGE, cursor=cursor)
+            page = await self._client.list(limit=MOST_PER_PAGE, cursor=cursor, payloads=True)
             ours = [job for job in page.jobs if job.id >= oldest]
             found += [job for job in ours if job.tenant_id in TENANTS]
             cursor = page.next_cursor
