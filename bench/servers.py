@@ -49,9 +49,11 @@ class Servers:
         """The connection string of another database of the server."""
         return self.dsn.rpartition("/")[0] + f"/{name}"
 
-    def sqs_requests(self) -> int:
-        """How many requests the SQS server has received, but for our own."""
+    def sqs_requests(self, operation: str = "") -> int:
+        """How many requests the SQS server has received: of one operation, or all but our own."""
         counts = self._ask("GET", "/_requests", {}, "")
+        if operation:
+            return int(counts.get(operation, 0))
         ours = ("CreateQueue", "DeleteQueue", "GetQueueAttributes")
         return sum(count for operation, count in counts.items() if operation not in ours)
 

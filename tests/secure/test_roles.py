@@ -72,11 +72,12 @@ NEEDED = {
         f"find_audit examine {READING}"
     ),
     "scheduler": (
-        "ping survey promote_due rescue_jobs release_jobs renew_leases prune_finished end_late "
-        "lock_use_case count_in_flight lease_due lease_chosen find_due find_flows find_candidates "
-        "sample_finished hint_leased find_breakers find_failing open_breakers probe_breakers "
-        "close_breakers get_capacity set_capacity restore_capacity find_rates set_rates "
-        "prune_controls add_slo prune_slo hint_due report_alive report_gone"
+        "ping survey promote_due rescue_jobs release_jobs renew_leases prune_finished "
+        "prune_by_status end_late lock_use_case count_in_flight lease_due lease_chosen find_due "
+        "find_flows find_candidates sample_finished hint_leased find_breakers find_failing "
+        "open_breakers probe_breakers close_breakers get_capacity set_capacity restore_capacity "
+        "find_rates set_rates prune_controls add_slo prune_slo hint_due report_alive "
+        "report_gone"
     ),
     "worker": (
         f"{PRODUCING} ping start_jobs start_leased extend_attempts finish_attempts "
