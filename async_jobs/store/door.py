@@ -27,6 +27,7 @@ from psycopg.rows import AsyncRowFactory
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from async_jobs.errors import StoreUnavailable
+from async_jobs.store.pace import of_this_process
 
 Row = TypeVar("Row")
 Connection = psycopg.AsyncConnection[Any]
@@ -126,6 +127,8 @@ async def _closed_if_it_leaves(conn: Connection) -> AsyncIterator[None]:
     try:
         yield
     except psycopg.Error as error:
+        if isinstance(error, pg.ReadOnlySqlTransaction):
+            of_this_process.doubt()
         if _leaves(error):
             await conn.close()
         raise

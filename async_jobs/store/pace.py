@@ -2,7 +2,9 @@
 
 While connections are made without trouble, everybody connects at once. From the first one that
 failed, or does not come about, until the next one that worked, at most one a second is begun: a
-fleet that comes back must not be what keeps the server down. Safe to use from any thread.
+fleet that comes back must not be what keeps the server down. A server that lets everybody in and
+then refuses to write (a writer that was demoted) is met at the same pace for a few seconds after
+each refusal. Safe to use from any thread.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import psycopg
 
 SPACING_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 0.02
+DOUBT_SECONDS = 3.0
 
 
 class Pace:
@@ -27,12 +30,13 @@ class Pace:
         self._under_way = 0
         self._worked = True
         self._next_at = 0.0
+        self._doubted_until = 0.0
 
     def begin(self) -> bool:
         """Whether a connect may begin now; then `end` must follow."""
         now = time.monotonic()
         with self._guard:
-            smooth = self._worked and not self._under_way
+            smooth = self._worked and not self._under_way and now >= self._doubted_until
             if not smooth and now < self._next_at:
                 return False
             self._under_way += 1
@@ -44,6 +48,11 @@ class Pace:
         with self._guard:
             self._under_way -= 1
             self._worked = worked
+
+    def doubt(self) -> None:
+        """A connection worked, and the server refused what it was made for."""
+        with self._guard:
+            self._doubted_until = time.monotonic() + DOUBT_SECONDS
 
     async def turn(self) -> None:
         """Wait until a connect may begin; then `end` must follow."""

@@ -55,3 +55,15 @@ async def test_a_connect_that_fails_is_told_to_the_pace(monkeypatch: pytest.Monk
         await PacedConnection.connect("host=127.0.0.1 port=1")
 
     assert not pace.begin()
+
+
+def test_a_server_that_refuses_to_write_is_met_slowly_although_it_lets_everybody_in() -> None:
+    pace = Pace()
+    assert pace.begin()
+    pace.end(worked=True)
+
+    pace.doubt()
+    assert not pace.begin()
+    pace._doubted_until = 0.0
+
+    assert pace.begin()
