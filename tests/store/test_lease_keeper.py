@@ -32,6 +32,7 @@ def keeper_pids(db: psycopg.Connection[Any]) -> list[int]:
     ]
 
 
+@pytest.mark.own_session
 def test_it_connects_only_when_first_needed(
     db: psycopg.Connection[Any], make_keeper: MakeKeeper
 ) -> None:

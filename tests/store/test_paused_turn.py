@@ -66,6 +66,7 @@ async def test_the_server_ends_a_turn_that_pauses_and_gives_it_to_another(
 
 
 @pytest.mark.usefixtures("short_pause")
+@pytest.mark.own_session
 async def test_a_lease_of_a_paused_turn_never_commits(
     jobs: JobFactory, stopped: str, db: psycopg.Connection[Any]
 ) -> None:

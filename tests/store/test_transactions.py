@@ -162,6 +162,7 @@ async def test_a_dict_row_connection_serves_as_well(live_store: JobStore, databa
     assert await stored(live_store, batch) == 2
 
 
+@pytest.mark.own_session
 async def test_a_hint_is_heard_only_after_the_commit(
     live_store: JobStore, caller: Connection, db: psycopg.Connection[Any]
 ) -> None:

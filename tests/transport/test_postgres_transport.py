@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from moving_parts import Events, until
 from store.factories import LEASE_SECONDS, JobFactory
 
@@ -45,6 +46,7 @@ async def idle(receiver: PostgresReceiver) -> None:
         await receiver.start(1)
 
 
+@pytest.mark.own_session
 async def test_a_hint_wakes_an_idle_receiver(
     postgres_line: PostgresLine, jobs: JobFactory, database: str
 ) -> None:
