@@ -149,6 +149,7 @@ async def test_a_crash_loses_only_what_was_not_written_yet(store: JobStore) -> N
     assert sums["mail", Measure.START, "5m"] == Sums(3, 0, 3.0)
 
 
+@pytest.mark.own_session
 async def test_a_connection_that_breaks_in_between_is_survived(
     store: JobStore, record: SloRecord, postgres_admin: psycopg.Connection[Any]
 ) -> None:

@@ -131,6 +131,7 @@ TROUBLES = {
 }
 
 
+@pytest.mark.own_session
 @pytest.mark.parametrize("options", TROUBLES.values(), ids=TROUBLES.keys())
 async def test_a_table_that_somebody_else_has_locked(database: str, options: str) -> None:
     with psycopg.connect(database) as other:
@@ -141,6 +142,7 @@ async def test_a_table_that_somebody_else_has_locked(database: str, options: str
             await answers_again(api)
 
 
+@pytest.mark.own_session
 async def test_a_server_that_only_reads(database: str) -> None:
     read_only = "-c default_transaction_read_only=on"
     async with api_on(make_conninfo(database, options=read_only)) as api:
@@ -167,6 +169,7 @@ async def test_connections_that_the_server_ends(
         await answers_again(api)
 
 
+@pytest.mark.own_session
 async def test_a_server_that_lets_nobody_in(
     database: str, postgres_admin: psycopg.Connection[Any]
 ) -> None:
