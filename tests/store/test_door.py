@@ -16,6 +16,7 @@ from async_jobs.core.fairness import Flow
 from async_jobs.errors import StoreUnavailable
 from async_jobs.store.door import Door
 from async_jobs.store.jobs import JobStore
+from async_jobs.store.pace import Pace
 
 from .factories import SUCCEEDED, JobFactory, new_job
 
@@ -95,15 +96,20 @@ async def test_a_single_statement_commits_by_itself(
 @pytest.mark.own_session
 @pytest.mark.parametrize("batch", [[new_job()], [new_job(), new_job(dedupe_key="k")]])
 async def test_a_server_that_became_read_only_does_not_get_its_connection_back(
-    single_pool: Pool, db: psycopg.Connection[Any], batch: list[Any]
+    single_pool: Pool, monkeypatch: pytest.MonkeyPatch, batch: list[Any]
 ) -> None:
+    pace = Pace()
+    monkeypatch.setattr("async_jobs.store.door.of_this_process", pace)
     store = JobStore(single_pool)
     old_pid = await backend_pid(single_pool)
     async with single_pool.connection() as conn:
         await conn.execute("SET SESSION default_transaction_read_only = on")
+    assert pace.begin()
+    pace.end(worked=True)
     with pytest.raises(StoreUnavailable, match="ReadOnlySqlTransaction"):
         await store.enqueue(batch)
 
+    assert not pace.begin(), "the next connect should have been slowed down"
     await store.enqueue(batch)
     assert await backend_pid(single_pool) != old_pid
 
