@@ -225,7 +225,10 @@ class Worker:
         await self._drain(grace_ends_at)
 
     async def _drain(self, grace_ends_at: float) -> None:
-        await self._unless_hurried(self._not_left(), until=grace_ends_at)
+        # Again, because an intake under way may begin attempts while others end.
+        while tasks := self._not_left():
+            if not await self._unless_hurried(tasks, until=grace_ends_at):
+                break
         for attempt in list(self._attempts.values()):
             attempt.interrupt(Interruption.STOPPING)
         if tasks := self._not_left():

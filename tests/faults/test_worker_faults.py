@@ -79,13 +79,12 @@ async def test_f01_kill_9_amid_handlers(make_run: MakeRun) -> None:
 
 async def test_f02_sigterm_with_short_jobs(make_run: MakeRun) -> None:
     run = make_run()
-    run.scheduler(), run.worker(), run.worker()
+    run.scheduler(), run.worker()
+    victims = [run.worker() for _ in range(int(2 * LENGTH))]
     await run.started()
     await run.put(int(600 * LENGTH), seconds=0.1)
-    for number in range(int(2 * LENGTH)):
+    for number, victim in enumerate(victims):
         await run.running(60 * (number + 1))
-        victim = run.processes[number + 1]
-        run.worker()
         await stops(victim, within_seconds=GRACE_SECONDS + 1)
     await run.drained()
 

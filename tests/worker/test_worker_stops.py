@@ -161,6 +161,45 @@ async def test_jobs_that_were_just_being_started_get_what_is_left_of_the_grace(
     assert desk.outcomes[job.id].status == JobStatus.SUCCEEDED
 
 
+async def test_jobs_begun_while_others_end_get_what_is_left_of_the_grace(
+    make_worker: MakeWorker,
+    receiver: FakeReceiver,
+    handler: Handler,
+    registry: JobRegistry,
+    desk: FakeDesk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later = Handler()
+    registry.handler("later")(later)
+    starting, go = asyncio.Event(), asyncio.Event()
+    start = receiver.start
+
+    async def slow(slots: int) -> list[StartedJob]:
+        if handler.running:
+            starting.set()
+            await go.wait()
+        return await start(slots)
+
+    monkeypatch.setattr(receiver, "start", slow)
+    worker = make_worker()
+    running = asyncio.ensure_future(worker.run())
+    first, second = started_job(), started_job(type="later")
+    receiver.put(first)
+    await until(lambda: handler.running)
+    receiver.put(second)
+    await starting.wait()
+    worker.stop(grace_seconds=3_600)
+    await asyncio.sleep(0)
+    go.set()
+    await until(lambda: later.running)
+    handler.let_go.set()
+    await until(lambda: first.id in desk.outcomes)
+    later.let_go.set()
+    await asyncio.wait_for(running, 20)
+
+    assert desk.outcomes[second.id].status == JobStatus.SUCCEEDED
+
+
 async def test_a_handler_that_ignores_its_interruption_is_left_behind_and_its_job_released(
     make_worker: MakeWorker,
     receiver: FakeReceiver,
