@@ -19,7 +19,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, is_dataclass
@@ -96,7 +96,7 @@ class Handler:
     """
 
     type: str
-    function: Callable[..., object]
+    function: Callable[..., Any]
     takes_context: bool
     is_async: bool
     model: PayloadModel | None = None
@@ -110,7 +110,7 @@ class Handler:
         given = payload if self.model is None else self.model.fit(self.type, payload)
         arguments = (ctx, given) if self.takes_context else (given,)
         if self.is_async:
-            return await cast(Awaitable[object], self.function(*arguments))
+            return await self.function(*arguments)
         result = await _in_thread(self.function, arguments)
         # A decorator may hide an `async def` behind a plain function.
         return await result if inspect.isawaitable(result) else result

@@ -77,7 +77,9 @@ class Tally:
         if sign is Sign.PRESSED:
             self._pressed.add(flow.use_case)
             return
-        count = self._counts.setdefault(flow, Count())
+        count = self._counts.get(flow)
+        if count is None:
+            count = self._counts[flow] = Count()
         count.ended += 1
         count.failed += sign is Sign.FAILS
         count.probe_succeeded |= probe and sign is Sign.WORKS

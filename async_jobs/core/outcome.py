@@ -96,7 +96,8 @@ class Outcome:
     error: dict[str, Any] | None = field(default=None, repr=False)
 
 
-_SUCCEEDED = Outcome(move=Move.SUCCEED, status=JobStatus.SUCCEEDED, sign=Sign.WORKS)
+SUCCEEDED = Outcome(move=Move.SUCCEED, status=JobStatus.SUCCEEDED, sign=Sign.WORKS)
+"""That of every handler that returns nothing; one object, so that it is known by its identity."""
 
 
 def decide(
@@ -114,7 +115,7 @@ def decide(
     """
     match ending:
         case Returned(None):
-            return _SUCCEEDED
+            return SUCCEEDED
         case Returned(value):
             return Outcome(
                 move=Move.SUCCEED,

@@ -29,7 +29,7 @@ from async_jobs.core.acceptance import MAX_ATTEMPTS
 from async_jobs.core.clock import Clock, DatabaseClock
 from async_jobs.core.endings import Endings, FlowKey
 from async_jobs.core.forecast import Demand
-from async_jobs.core.outcome import Outcome
+from async_jobs.core.outcome import SUCCEEDED, Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
 from async_jobs.models import AcceptedJob, Enqueued, Job, JobStatus, Page, StartedJob, Ticket
 from async_jobs.simulation.arrivals import Arrival
@@ -318,18 +318,7 @@ class JobStore:
     async def finish(self, ended: Sequence[tuple[StartedJob, Outcome]]) -> set[UUID]:
         """Record how attempts ended; the ids it took effect on (the others lost their lease)."""
         in_order = sorted(ended, key=lambda pair: pair[0].id.int)
-        outcomes = [outcome for _, outcome in in_order]
-        recorded = await self._scalars(
-            "finish_attempts",
-            ids=[job.id for job, _ in in_order],
-            lease_seqs=[job.lease_seq for job, _ in in_order],
-            statuses=_unless_all([outcome.status.value for outcome in outcomes], "succeeded"),
-            delays_seconds=_unless_all([outcome.delay_seconds for outcome in outcomes], None),
-            attempts_back=_unless_all([int(outcome.gives_attempt_back) for outcome in outcomes], 0),
-            errors=_unless_all([outcome.error_json for outcome in outcomes], None),
-            results=_unless_all([outcome.result_json for outcome in outcomes], None),
-        )
-        return set(recorded)
+        return set(await self._scalars("finish_attempts", **_outcome_columns(in_order)))
 
     async def report_endings(self, endings: Endings, use_cases: Iterable[str]) -> set[FlowKey]:
         """Tell what failed; the flows of *use_cases* that fail in some worker."""
@@ -378,6 +367,21 @@ def _started_alone(row: tuple[Any, ...]) -> StartedJob:
     except (ValueError, RecursionError) as error:
         unreadable = type(error).__name__
     return StartedJob._make((payload, *row[1:_BACKOFF], policy, *row[_BACKOFF + 1 :], unreadable))
+
+
+def _outcome_columns(ended: Sequence[tuple[StartedJob, Outcome]]) -> dict[str, object]:
+    """What `finish_attempts` is told, a column each."""
+    outcomes = [outcome for _, outcome in ended]
+    told = outcomes if any(outcome is not SUCCEEDED for outcome in outcomes) else []
+    return {
+        "ids": [job.id for job, _ in ended],
+        "lease_seqs": [job.lease_seq for job, _ in ended],
+        "statuses": _unless_all([outcome.status.value for outcome in told], "succeeded"),
+        "delays_seconds": _unless_all([outcome.delay_seconds for outcome in told], None),
+        "attempts_back": _unless_all([int(outcome.gives_attempt_back) for outcome in told], 0),
+        "errors": _unless_all([outcome.error_json for outcome in told], None),
+        "results": _unless_all([outcome.result_json for outcome in told], None),
+    }
 
 
 def _unless_all(values: list[Value], usual: Value) -> list[Value] | None:

@@ -155,7 +155,7 @@ SET due = false,
     enqueue_failed = false,
     updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
 WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM jobs WHERE id = ANY (%(ids)s::uuid[]) AND due FOR UPDATE SKIP LOCKED
+        SELECT ctid FROM jobs WHERE id = ANY (%(ids)b::uuid[]) AND due FOR UPDATE SKIP LOCKED
     ))
 RETURNING
     id AS job_id, lease_seq, queue, tenant_id, type, deadline_at, priority,

@@ -1,9 +1,10 @@
-"""The catalogue of facts: one frozen class for each thing that happened.
+"""The catalogue of facts: one class for each thing that happened.
 
 Names are in the past tense and follow the moves of `core/lifecycle.py`. The
 store's callers emit them after the write is known to have taken effect; what
 is made of them (log lines, metrics, spans, a dashboard) is the subscribers'
-affair. `docs/reference/events.md` is printed from this file.
+affair. They are read and never changed; not frozen, because a frozen one takes four times as
+long to make, and each job makes two. `docs/reference/events.md` is printed from this file.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from uuid import UUID
 from async_jobs.core.slo import Slack
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Event:
     """A fact."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobEvent(Event):
     """A fact about one job; `attempt` is the attempt it belongs to, 0 before the first."""
 
@@ -33,14 +34,14 @@ class JobEvent(Event):
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobEnqueued(JobEvent):
     """A producer's job was stored, or an unfinished twin of it was found."""
 
     deduplicated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobStarted(JobEvent):
     """A worker started an attempt. `lateness_seconds` is negative when it was in time.
 
@@ -53,7 +54,7 @@ class JobStarted(JobEvent):
     is_first: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobEnded(JobEvent):
     """An attempt ended and its outcome is on the row.
 
@@ -65,12 +66,12 @@ class JobEnded(JobEvent):
     error: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobSucceeded(JobEnded):
     """The handler returned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobRetried(JobEnded):
     """The attempt failed and another one follows after `delay_seconds`.
 
@@ -81,24 +82,24 @@ class JobRetried(JobEnded):
     late_by_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobSnoozed(JobEnded):
     """The handler asked to be called again after `delay_seconds`."""
 
     delay_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobBuried(JobEnded):
     """The job was given up: it is dead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobCancelled(JobEnded):
     """The job ended as cancelled."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobEndedLate(JobEnded):
     """A job whose deadline had passed was ended instead of run: dropped, or `dead`."""
 
@@ -106,36 +107,36 @@ class JobEndedLate(JobEnded):
     dead: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobReleased(JobEnded):
     """The attempt was given back: the worker is stopping or has no handler for the type."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HandlerStuck(JobEvent):
     """A handler went on after it was told to end: its slot is free again, it is left to itself."""
 
     ran_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StuckHandlerEnded(JobEvent):
     """A handler that had been left to itself has ended; what it returned counts no more."""
 
     ran_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HandlerMissing(JobEvent):
     """A worker was given a job whose type it has no handler for; it gives the job back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LeaseLost(JobEnded):
     """The attempt ended, but its lease had been taken back: the outcome was dropped."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobRescued(JobEvent):
     """A worker was lost: the lease of a running attempt ran out. `dead`: that was the last one."""
 
@@ -143,17 +144,17 @@ class JobRescued(JobEvent):
     dead: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LeaseUnused(JobEvent):
     """A lease ran out before any worker started the job: it waits again, no attempt used."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobRequeued(JobEvent):
     """An operator put a finished job back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class OperatorActed(JobEvent):
     """Somebody's cancel or requeue took effect: who it was, for the audit."""
 
@@ -161,7 +162,7 @@ class OperatorActed(JobEvent):
     actor: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobsLeased(Event):
     """One dispatch: `sent` jobs went on their way, `failed` came back at once."""
 
@@ -173,14 +174,14 @@ class JobsLeased(Event):
     slacks: Sequence[Slack] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PressureBegan(Event):
     """A waiting job of the use case is late: slots are now shared out fairly between tenants."""
 
     use_case: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PressureEnded(Event):
     """No waiting job of the use case has been late for a while: deadlines alone decide again."""
 
@@ -188,7 +189,7 @@ class PressureEnded(Event):
     lasted_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SendFailed(Event):
     """A queue did not accept messages; their leases were released."""
 
@@ -197,7 +198,7 @@ class SendFailed(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class MessageDropped(Event):
     """A message that is not ours, or cannot be read, was removed."""
 
@@ -205,7 +206,7 @@ class MessageDropped(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobsPruned(Event):
     """Finished jobs older than the retention were deleted."""
 
@@ -213,7 +214,7 @@ class JobsPruned(Event):
     jobs: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BreakerOpened(Event):
     """Jobs of this type and tenant fail too often: they wait, and one is tried now and then."""
 
@@ -224,7 +225,7 @@ class BreakerOpened(Event):
     failed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BreakerProbed(Event):
     """One job of a shut flow was leased to see whether it works again."""
 
@@ -233,7 +234,7 @@ class BreakerProbed(Event):
     type: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BreakerClosed(Event):
     """Jobs of this type and tenant are leased again: a probe succeeded, or none was there."""
 
@@ -243,7 +244,7 @@ class BreakerClosed(Event):
     open_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CapacityLowered(Event):
     """Handlers reported backpressure: fewer jobs of this use case are in flight from now on."""
 
@@ -252,7 +253,7 @@ class CapacityLowered(Event):
     full: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CapacityRestored(Event):
     """No backpressure for a while: the use case has its configured capacity again."""
 
@@ -260,7 +261,7 @@ class CapacityRestored(Event):
     capacity: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class OverloadRefused(Event):
     """So many `jobs` of a tenant above its share were refused since this was last told."""
 
@@ -270,7 +271,7 @@ class OverloadRefused(Event):
     retry_after_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LoopFailed(Event):
     """One pass of a loop failed; it goes on after `retry_in_seconds`."""
 
@@ -280,7 +281,7 @@ class LoopFailed(Event):
     retry_in_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LoopRecovered(Event):
     """A loop that had failed works again."""
 
@@ -288,7 +289,7 @@ class LoopRecovered(Event):
     failures: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EventLoopBlocked(Event):
     """The event loop has not turned for `blocked_seconds`, because of `by`; told by a thread."""
 
@@ -296,14 +297,14 @@ class EventLoopBlocked(Event):
     by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HealthServed(Event):
     """Health checks are answered at `place`."""
 
     place: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ProcessStarted(Event):
     """A scheduler or worker is ready."""
 
@@ -312,7 +313,7 @@ class ProcessStarted(Event):
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ProcessStopping(Event):
     """A scheduler or worker was asked to stop."""
 
@@ -321,7 +322,7 @@ class ProcessStopping(Event):
     running: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ProcessStopped(Event):
     """A scheduler or worker has stopped."""
 
@@ -329,7 +330,7 @@ class ProcessStopped(Event):
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ProcessLeft(Event):
     """A scheduler or worker that was asked to stop did not end in time and leaves; by a thread."""
 
@@ -337,7 +338,7 @@ class ProcessLeft(Event):
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ProcessGaveUp(Event):
     """A scheduler or worker that could not work for too long leaves; told by a thread."""
 

@@ -177,9 +177,13 @@ def _worker_stop(operation: str, jobs: Iterable[StartedJob], since_ns: Any) -> N
             _stop(tracer, operation, job, attributes, since_ns(job)).end()
 
 
-@_harmless
 def process(job: StartedJob) -> Processing | None:
     """Begin the span of an attempt; None where there is nothing to trace with."""
+    return _process(job) if "opentelemetry.trace" in sys.modules else None
+
+
+@_harmless
+def _process(job: StartedJob) -> Processing | None:
     tracer = _tracer()
     return None if tracer is None else Processing(tracer, job)
 

@@ -24,7 +24,7 @@ from uuid import UUID
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import StoreUnavailable
 from async_jobs.failpoints import reach
-from async_jobs.models import StartedJob
+from async_jobs.models import JobStatus, StartedJob
 from async_jobs.store.hints import LOOK_AT_EVERYTHING, Coalescer
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import LoopFailed
@@ -42,7 +42,7 @@ class FinishDesk(Protocol):
     async def hint(self, topics: Sequence[str]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Entry:
     job: StartedJob
     outcome: Outcome
@@ -148,7 +148,8 @@ class Recorder:
 
 
 def _comes_back_soon(outcome: Outcome) -> bool:
-    return not outcome.status.is_finished and (outcome.delay_seconds or 0.0) <= HINT_WITHIN_SECONDS
+    waits = outcome.status is JobStatus.PENDING
+    return waits and (outcome.delay_seconds or 0.0) <= HINT_WITHIN_SECONDS
 
 
 def _topic(entry: _Entry) -> str:

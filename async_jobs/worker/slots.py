@@ -50,7 +50,7 @@ class Slots:
         self._tell()
 
     def _tell(self) -> None:
-        if self.free:
+        if not self._some_free.is_set() and self.free:
             self._some_free.set()
 
     async def wait_free(self) -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
@@ -96,8 +97,8 @@ class Worker:
             failed=self._heartbeat_failed,
         )
         self._lease_seconds = lease_seconds
-        self._attempts: dict[tuple[UUID, int], Attempt] = {}
-        self._tasks: dict[asyncio.Task[None], Attempt] = {}
+        self._attempts: dict[tuple[int, int], Attempt] = {}
+        self._tasks: dict[Attempt, asyncio.Task[None]] = {}
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._grace_seconds = 0.0
@@ -117,7 +118,7 @@ class Worker:
 
     def _too_many_stuck(self) -> str:
         """Handlers that do not end keep memory, threads and connections; so many are too many."""
-        stuck = sum(attempt.is_left for attempt in list(self._tasks.values()))
+        stuck = sum(attempt.is_left for attempt in list(self._tasks))
         return f"{stuck} handlers are stuck" if stuck >= self._slots.concurrency else ""
 
     @property
@@ -178,14 +179,13 @@ class Worker:
         if time.monotonic() >= asked_at + self._lease_seconds:
             # The loop was blocked for so long that the job may run elsewhere by now.
             attempt.interrupt(None)
-        self._attempts[job.id, job.lease_seq] = attempt
+        self._attempts[job.id.int, job.lease_seq] = attempt
         self._heartbeat.hold(job.id, job.lease_seq, asked_at=asked_at)
         self._bus.emit(started_event(job))
-        # The name is what a warning about a blocked event loop says.
-        named = f"a handler of type {job.type!r}"
-        task = asyncio.get_running_loop().create_task(self._run(attempt), name=named)
-        self._tasks[task] = attempt
-        task.add_done_callback(self._tasks.pop)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(attempt), name=_task_name(job.type))
+        if not task.done():
+            self._tasks[attempt] = task
 
     async def _run(self, attempt: Attempt) -> None:
         try:
@@ -195,6 +195,8 @@ class Worker:
                 self._handed_over(attempt)
             self._ended(attempt)
             raise
+        finally:
+            self._tasks.pop(attempt, None)
 
     def _handed_over(self, attempt: Attempt) -> None:
         self._slots.hand_over()
@@ -202,7 +204,7 @@ class Worker:
     def _ended(self, attempt: Attempt) -> None:
         """The outcome is on the row, or will never be."""
         job = attempt.job
-        if self._attempts.pop((job.id, job.lease_seq), None) is None:
+        if self._attempts.pop((job.id.int, job.lease_seq), None) is None:
             return
         if attempt.outcome is not None:
             self._reporter.count(job, attempt.outcome)
@@ -210,7 +212,7 @@ class Worker:
         self._slots.written()
 
     def _interrupt(self, job_id: UUID, lease_seq: int, why: Interruption | None) -> None:
-        if attempt := self._attempts.get((job_id, lease_seq)):
+        if attempt := self._attempts.get((job_id.int, lease_seq)):
             attempt.interrupt(why)
 
     async def _finish(self, taking_in: Sequence[asyncio.Task[None]]) -> None:
@@ -237,7 +239,7 @@ class Worker:
             attempt.leave()
 
     def _not_left(self) -> list[asyncio.Task[None]]:
-        return [task for task, attempt in self._tasks.items() if not attempt.is_left]
+        return [task for attempt, task in self._tasks.items() if not attempt.is_left]
 
     async def _unless_hurried(
         self, tasks: Collection[asyncio.Task[None]], *, until: float | None = None
@@ -258,3 +260,9 @@ class Worker:
 
     def _heartbeat_failed(self, error: BaseException) -> None:
         self._bus.emit(LoopFailed(loop="heartbeat", error=error, failures=1, retry_in_seconds=1.0))
+
+
+@lru_cache(maxsize=1_000)
+def _task_name(type: str) -> str:
+    """What a warning about a blocked event loop says."""
+    return f"a handler of type {type!r}"

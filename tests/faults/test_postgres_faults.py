@@ -138,7 +138,7 @@ def words_of(write: str) -> bytes:
     """What a client sends for this write and for no other: its longest stretch without values."""
     if write == "COMMIT":
         return b"COMMIT"
-    return max(re.split(rb"%\(\w+\)s", query(write)), key=len)
+    return max(re.split(rb"%\(\w+\)[sb]", query(write)), key=len)
 
 
 async def test_f26_commits_whose_answer_is_lost(make_run: MakeRun, ground: Ground) -> None:

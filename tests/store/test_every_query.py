@@ -19,7 +19,7 @@ PACKAGE = Path(str(files("async_jobs")))
 TOPICS = sorted(path.stem for path in (PACKAGE / "store").glob("*.sql"))
 NAMES = sorted((topic, name) for topic in TOPICS for name in statements(topic))
 _CALLS = {"query", "_scalars", "_one_job"}
-_PARAMETER = re.compile(rb"%\((\w+)\)s")
+_PARAMETER = re.compile(rb"%\((\w+)\)[sb]")
 
 
 def numbered(statement: bytes) -> tuple[bytes, list[str]]:
