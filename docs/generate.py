@@ -126,11 +126,12 @@ def indexes() -> str:
     found = re.findall(
         r"-- ([^\n]+)\nCREATE (UNIQUE )?INDEX IF NOT EXISTS (\w+)\s+ON jobs (.*?);", text, re.DOTALL
     )
-    rows = [
-        (f"`{name}`" + (" (unique)" if unique else ""), f"`{' '.join(on.split())}`", why)
+    # A later migration may have made it anew.
+    last = {
+        name: (f"`{name}`" + (" (unique)" if unique else ""), f"`{' '.join(on.split())}`", why)
         for why, unique, name, on in found
-    ]
-    return _table(("index", "on", "for"), rows)
+    }
+    return _table(("index", "on", "for"), list(last.values()))
 
 
 def failpoint_table() -> str:

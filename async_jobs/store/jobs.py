@@ -186,7 +186,7 @@ class JobStore:
             "before": before,
             "most": limit + 1,
         }
-        found = await self._whole(query("list_jobs"), params, prepare=False)
+        found = await self._whole(query("list_jobs", "lists"), params, prepare=False)
         return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
     async def cancel(

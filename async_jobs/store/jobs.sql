@@ -189,25 +189,6 @@ SELECT 1;
 SELECT * FROM jobs
 WHERE id = %(id)s AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text);
 
--- name: list_jobs
--- Planned anew for each call (never prepared), so that absent filters cost nothing. What may be
--- large is read only if it is asked for.
-SELECT
-    id, tenant_id, use_case, type, queue, status, run_at, delay_tolerance, deadline_at,
-    priority, attempts, max_attempts, backoff_policy, lease_expires_at, last_error,
-    dedupe_key, enqueue_failed, created_at, updated_at, lease_seq, due, is_retry, probe,
-    leased_at, started_at, finished_at, first_run_at, first_started_at, cancel_requested_at,
-    worker, trace_context, timeout_seconds,
-    CASE WHEN %(payloads)s THEN payload END AS payload,
-    CASE WHEN %(payloads)s THEN result END AS result
-FROM jobs
-WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
-    AND (%(use_case)s::text IS NULL OR use_case = %(use_case)s::text)
-    AND (%(status)s::text IS NULL OR status = %(status)s::text)
-    AND (%(before)s::uuid IS NULL OR id < %(before)s::uuid)
-ORDER BY id DESC
-LIMIT %(most)s;
-
 -- name: survey
 -- One look at the whole table for an idle scheduler: which use cases have work, whether a lease
 -- ran out, and how long until something else becomes due. Index heads only.

@@ -58,7 +58,7 @@ CREATE INDEX idx_jobs_pending_deadline ON jobs USING btree (use_case, deadline_a
 CREATE INDEX idx_jobs_scheduled ON jobs USING btree (run_at) WHERE ((NOT due) AND (leased_at IS NULL) AND (finished_at IS NULL));
 CREATE INDEX idx_jobs_tenant_deadline ON jobs USING btree (use_case, tenant_id, type, is_retry, priority, deadline_at, id) WHERE due;
 CREATE INDEX idx_jobs_tenant_scheduled ON jobs USING btree (tenant_id) WHERE ((NOT due) AND (leased_at IS NULL) AND (finished_at IS NULL));
-CREATE INDEX idx_jobs_tenant_status ON jobs USING btree (tenant_id, id);
+CREATE INDEX idx_jobs_tenant_status ON jobs USING btree (tenant_id, id) WHERE (leased_at IS NULL);
 CREATE INDEX idx_jobs_use_case_status ON jobs USING btree (use_case, finished_at) WHERE (finished_at IS NOT NULL);
 CREATE UNIQUE INDEX jobs_pkey ON jobs USING btree (id);
-comment: async_jobs schema 5
+comment: async_jobs schema 6

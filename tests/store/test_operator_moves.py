@@ -71,6 +71,23 @@ async def test_filters_narrow_and_combine(store: JobStore, jobs: JobFactory) -> 
     assert [job.id for job in page.jobs] == [wanted.id]
 
 
+async def test_what_holds_a_lease_is_listed_in_its_place_among_the_others(
+    store: JobStore, jobs: JobFactory
+) -> None:
+    first = await jobs.waiting(tenant_id="acme")
+    running = await jobs.running(tenant_id="acme")
+    await jobs.running(tenant_id="bolt")
+    last = await jobs.waiting(tenant_id="acme")
+
+    of_tenant = await store.find(tenant_id="acme", limit=2)
+    rest = await store.find(tenant_id="acme", limit=2, before=of_tenant.next_cursor)
+    run = await store.find(tenant_id="acme", status=JobStatus.RUNNING)
+
+    assert [job.id for job in of_tenant.jobs] == [last.id, running.id]
+    assert [job.id for job in rest.jobs] == [first.id]
+    assert [job.id for job in run.jobs] == [running.id]
+
+
 async def test_filters_that_nothing_matches_give_an_empty_page(
     store: JobStore, jobs: JobFactory
 ) -> None:

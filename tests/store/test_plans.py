@@ -185,6 +185,10 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
         "tenant_id": tenant,
         "use_cases": list(USE_CASES),
     }, 20 * BATCH, False
+    listing = {"payloads": False, "use_case": None, "status": None, "before": None, "most": BATCH}
+    yield "list_jobs", {**listing, "tenant_id": tenant}, 12 * BATCH, False
+    running_jobs = {**listing, "tenant_id": None, "status": "running", "use_case": use_case}
+    yield "list_jobs", running_jobs, 12 * BATCH, False
     yield "get_pace", {**now, "use_case": use_case}, BATCH, False
     yield "count_due_before", {
         **now,

@@ -180,3 +180,36 @@ async def test_a_newer_schema_is_good_enough(
     db.execute("COMMENT ON TABLE jobs IS 'async_jobs schema 9999'")
 
     await live_store.check_schema()
+
+
+PLAIN_INDEX = """
+    DROP INDEX idx_jobs_tenant_status;
+    CREATE INDEX idx_jobs_tenant_status ON jobs (tenant_id, id)
+"""
+IS_LEAN = """
+    SELECT indpred IS NOT NULL FROM pg_index
+    WHERE indexrelid = 'idx_jobs_tenant_status'::regclass
+"""
+LARGE = """
+    ALTER TABLE jobs ALTER payload SET STORAGE PLAIN;
+    INSERT INTO jobs (id, run_at, delay_tolerance, deadline_at, due, tenant_id, use_case, type,
+        queue, payload)
+    SELECT gen_random_uuid(), '2030-01-01Z', '0', '2030-01-01Z', true, 'acme', 'mail', 'send',
+        'mail', jsonb_build_object('text', repeat('x', 6000))
+    FROM generate_series(1, 8300)
+"""
+
+
+def test_a_small_table_gets_the_lean_index_of_lists(db: psycopg.Connection[Any]) -> None:
+    db.execute(PLAIN_INDEX)
+    db.execute(get_ddl())
+
+    assert db.execute(IS_LEAN).fetchone() == (True,)
+
+
+def test_a_large_table_keeps_the_index_that_it_has(db: psycopg.Connection[Any]) -> None:
+    db.execute(PLAIN_INDEX)
+    db.execute(LARGE)
+    db.execute(get_ddl())
+
+    assert db.execute(IS_LEAN).fetchone() == (False,)
