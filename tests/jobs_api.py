@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 from fastapi import FastAPI
-from moving_parts import POOLED
+from moving_parts import PREPARED
 
 from async_jobs import AsyncJobsConfig, JobService, JobStore, create_jobs_router, create_pool
 
@@ -27,7 +27,7 @@ JOB: dict[str, Any] = {
 @asynccontextmanager
 async def opened_service(database: str, **settings: Any) -> AsyncIterator[JobService]:
     """A job service on an open pool."""
-    settings = {"db_prepared_statements": "off" if POOLED else "on"} | settings
+    settings = {"db_prepared_statements": PREPARED} | settings
     config = AsyncJobsConfig(db_dsn=database, **settings)
     async with create_pool(config) as pool:
         yield JobService(config, JobStore(pool))

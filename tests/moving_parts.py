@@ -21,7 +21,8 @@ from async_jobs.telemetry.events import Event
 PATIENCE_SECONDS = 20.0
 POOLED = os.environ.get("TEST_PGBOUNCER", "") not in ("", "0")
 """Whether the tests reach PostgreSQL through PgBouncer."""
-POOLED_SETTINGS = {"ASYNC_JOBS_DB_PREPARED_STATEMENTS": "off"} if POOLED else {}
+PREPARED = "off" if POOLED else "on"
+POOLED_SETTINGS = {"ASYNC_JOBS_DB_PREPARED_STATEMENTS": PREPARED} if POOLED else {}
 """What the documentation wants behind a pooler."""
 AWS = {
     "AWS_ACCESS_KEY_ID": "test",

@@ -16,6 +16,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from moving_parts import POOLED_SETTINGS
+
 from async_jobs.dev.ground import free_port
 
 PATIENCE_SECONDS = 60.0
@@ -43,7 +45,7 @@ class DevRun:
             self.process = subprocess.Popen(
                 command,
                 cwd=project,
-                env={**_bare_environment(), **env, "DEV_RUN_MARK": self._mark},
+                env={**_bare_environment(), **POOLED_SETTINGS, **env, "DEV_RUN_MARK": self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

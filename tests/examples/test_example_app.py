@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest_asyncio
 from httpx2 import ASGITransport, AsyncClient
+from moving_parts import PREPARED
 from psycopg.rows import scalar_row
 
 from async_jobs import AsyncJobsConfig
@@ -26,6 +27,7 @@ async def shop(database: str) -> AsyncIterator[AsyncClient]:
     """A client of the running web service, in which a tenant may have one unfinished job."""
     config = AsyncJobsConfig(
         db_dsn=database,
+        db_prepared_statements=PREPARED,
         enqueue_auth_token="secret-token",
         per_tenant_quotas={"*": TenantQuota(max_pending_jobs=1)},
     )

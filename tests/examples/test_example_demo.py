@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 from httpx2 import ASGITransport, AsyncClient
+from moving_parts import PREPARED
 from rich.console import Console
 
 from async_jobs import AsyncJobsConfig, AsyncJobsHttpClient, JobStore, create_pool
@@ -51,6 +52,7 @@ def quick_arrivals(jobs: int) -> list[Arrival]:
 def config(database: str) -> AsyncJobsConfig:
     return AsyncJobsConfig(
         db_dsn=database,
+        db_prepared_statements=PREPARED,
         enqueue_auth_token="secret-token",
         per_tenant_quotas={"*": TenantQuota(max_pending_jobs=1_000)},
     )

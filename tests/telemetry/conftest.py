@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from jobs_api import app_around
-from moving_parts import AWS, until
+from moving_parts import AWS, PREPARED, until
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -101,6 +101,7 @@ def open_system(
         url = sqs_server.create_queue(f"mail-{uuid.uuid4().hex[:8]}")
     config = AsyncJobsConfig(
         db_dsn=emptied_database,
+        db_prepared_statements=PREPARED,
         use_cases={"mail": UseCaseConfig(name="mail", sqs_queue_url=url)},
         scheduler_interval_seconds=0.05,
         worker_poll_interval_seconds=0.05,
