@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.core.outcome import Outcome
 from async_jobs.models import JobStatus, Ticket, new_job_id
@@ -121,6 +123,18 @@ async def test_a_batch_starts_what_it_can(store: JobStore, jobs: JobFactory) -> 
     )
 
     assert {job.id for job in started} == {job.job_id for job in good}
+
+
+async def test_a_job_without_an_attempt_left_does_not_keep_its_batch_from_starting(
+    store: JobStore, jobs: JobFactory, pool: AsyncConnectionPool[Any]
+) -> None:
+    good, spent = await jobs.leased(), await jobs.leased()
+    async with pool.connection() as conn:
+        await conn.execute("UPDATE jobs SET attempts = max_attempts WHERE id = %s", [spent.job_id])
+
+    started = await store.start([ticket(spent), ticket(good)], worker="w", lease_seconds=5)
+
+    assert [job.id for job in started] == [good.job_id]
 
 
 async def test_a_requeued_job_is_not_started_by_the_message_of_its_former_life(
