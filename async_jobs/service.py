@@ -296,7 +296,8 @@ class JobService(Steering):
             now=now,
             max_payload_bytes=self._config.max_payload_bytes,
         )
-        return replace(job, use_case=use_case.name)
+        # Copying costs as much as a check; the name is nearly always the canonical one.
+        return job if job.use_case == use_case.name else replace(job, use_case=use_case.name)
 
     def _queue(self, asked: Any, use_case: UseCaseConfig) -> str:
         """The queue by the name the worker knows; a caller can name one, never bring one."""

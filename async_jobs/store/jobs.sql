@@ -33,7 +33,7 @@ WITH stored AS (
     FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
         unnest(
             %(ids)b::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
-            %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
+            %(queues)s::text[], %(payloads)b::text[], %(run_ats)s::timestamptz[],
             %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
             %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[]
@@ -76,7 +76,7 @@ stored AS (
     FROM clock,
         unnest(
             %(ids)b::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
-            %(queues)s::text[], %(payloads)s::text[], %(run_ats)s::timestamptz[],
+            %(queues)s::text[], %(payloads)b::text[], %(run_ats)s::timestamptz[],
             %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
             %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[],
@@ -111,7 +111,7 @@ FROM stored;
 SELECT new.id AS asked_id, found.id AS job_id, found.same_request
 FROM unnest(
     %(ids)b::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
-    %(payloads)s::text[], %(dedupe_keys)s::text[]
+    %(payloads)b::text[], %(dedupe_keys)s::text[]
 ) AS new (id, tenant_id, use_case, type, payload, dedupe_key)
 CROSS JOIN LATERAL (
     SELECT
