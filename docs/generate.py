@@ -113,6 +113,7 @@ def columns() -> str:
     text = "".join(text for _, text in migrations())
     table = text.partition("CREATE TABLE")[2].partition("CONSTRAINT")[0]
     found = re.findall(r"^    ([a-z_]+) ([a-z]+)(.*?),?$", table, re.MULTILINE)
+    found += re.findall(r"ALTER TABLE jobs ADD COLUMN IF NOT EXISTS (\w+) ([a-z ]+)(.*?);", text)
     rows = [
         (f"`{name}`", type, "" if "NOT NULL" in rest or "PRIMARY" in rest else "yes", COLUMNS[name])
         for name, type, rest in found
@@ -124,11 +125,15 @@ def indexes() -> str:
     """Every index, with the comment that stands above it."""
     text = "".join(text for _, text in migrations())
     found = re.findall(
-        r"-- ([^\n]+)\nCREATE (UNIQUE )?INDEX IF NOT EXISTS (\w+)\s+ON jobs (.*?);", text, re.DOTALL
+        r"((?:-- [^\n]+\n)+)CREATE (UNIQUE )?INDEX IF NOT EXISTS (\w+)\s+ON jobs ([^;]*);", text
     )
     # A later migration may have made it anew.
     last = {
-        name: (f"`{name}`" + (" (unique)" if unique else ""), f"`{' '.join(on.split())}`", why)
+        name: (
+            f"`{name}`" + (" (unique)" if unique else ""),
+            f"`{' '.join(on.split())}`",
+            " ".join(why.replace("-- ", "").split()),
+        )
         for why, unique, name, on in found
     }
     return _table(("index", "on", "for"), list(last.values()))

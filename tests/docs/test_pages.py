@@ -83,6 +83,18 @@ def test_every_event_is_documented() -> None:
     assert [each for each in generate.event_classes() if f"`{each.__name__}`" not in page] == []
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/schema.md"])
+def test_every_column_and_index_of_the_table_is_documented(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    table, _, rest = (ROOT / "tests/snapshots/schema.sql").read_text("utf-8").partition(") WITH (")
+    columns = re.findall(r"^    ([a-z_]+) [a-z]", table, re.MULTILINE)
+    indexes = re.findall(r"^CREATE (?:UNIQUE )?INDEX (idx_jobs_\w+) ON jobs ", rest, re.MULTILINE)
+
+    assert len(columns) > 30
+    assert len(indexes) > 6
+    assert [each for each in columns + indexes if f"| `{each}` " not in text] == []
+
+
 def test_the_reading_order_tells_the_length_of_its_files() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     told = re.findall(r"^\| `(async_jobs/\S+)` \| (\d+) \|", text, re.MULTILINE)
