@@ -295,6 +295,9 @@ class UseCaseSloView(_Answer):
     late_now: int
     late_now_cut: bool
     oldest_late_seconds: float
+    oldest_due_seconds: float = Field(
+        description="How long the most urgent waiting job has been due; 0: none waits."
+    )
     in_flight: int
     capacity: int
     configured_capacity: int

@@ -34,6 +34,16 @@ CATCH_UP_SECONDS = 60.0
 ROUNDING = 1e-6
 """10.000000001 slots are 10: sums are inexact."""
 
+BANDS = (
+    (0.0, "late"),
+    (10.0, "0-10 s"),
+    (60.0, "10-60 s"),
+    (600.0, "1-10 min"),
+    (3_600.0, "10-60 min"),
+    (math.inf, "over 1 h"),
+)
+"""Where the bands of slack end that people are shown, in seconds from now."""
+
 Arrivals = Sequence[tuple[float, float]]
 
 
@@ -47,6 +57,25 @@ class Step:
     until_seconds: float
     jobs: int
     cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Waiting jobs by the time that is left for them; `cut` as for a step."""
+
+    label: str
+    jobs: int
+    cut: bool
+
+
+def bands(profile: Sequence[Step]) -> list[Band]:
+    """The steps of *profile* in six bands, late jobs first."""
+    found, after = [], -math.inf
+    for until, label in BANDS:
+        inside = [step for step in profile if after < step.until_seconds <= until]
+        found.append(Band(label, sum(each.jobs for each in inside), any(e.cut for e in inside)))
+        after = until
+    return found
 
 
 @dataclass(frozen=True, slots=True)

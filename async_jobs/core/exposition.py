@@ -52,6 +52,10 @@ FIGURES: Mapping[str, tuple[str, Callable[[UseCaseSlo], Iterable[Sample]]]] = {
         "How long the most urgent waiting job has been late; 0: none is.",
         _plain(lambda s: s.oldest_late_seconds),
     ),
+    "oldest_due_seconds": (
+        "How long the most urgent waiting job has been due; 0: none waits.",
+        _plain(lambda s: s.oldest_due_seconds),
+    ),
     "in_flight_jobs": ("Jobs that hold a lease.", _plain(lambda s: s.in_flight)),
     "capacity_jobs": ("The most jobs in flight, as in force.", _plain(lambda s: s.capacity)),
     "required_slots": (

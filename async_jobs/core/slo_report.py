@@ -30,11 +30,16 @@ MOST_TENANTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """A use case right now. `lateness_seconds` is that of its most urgent waiting job."""
+    """A use case right now.
+
+    `lateness_seconds` is that of its most urgent waiting job, `due_seconds` how long that one has
+    waited.
+    """
 
     use_case: str
     in_flight: int = 0
     lateness_seconds: float | None = None
+    due_seconds: float | None = None
     lowered_capacity: int | None = None
 
 
@@ -111,7 +116,8 @@ class UseCaseSlo:
 
     `budget_left` is the part of the error budget of the last 30 days that is left, from 1 down to
     0 and below. `late_now`, `required_slots` and the steps of `demand` are least numbers where
-    counting was cut off. `capacity` is what is in force, `configured_capacity` what was set.
+    counting was cut off. `oldest_due_seconds` is how long the most urgent waiting job has been due,
+    0 if none waits. `capacity` is what is in force, `configured_capacity` what was set.
     `mean_run_seconds` is None, and 1 s was assumed, if no run was recorded. `fairness_held` is
     Jain's index of slots ÷ weight over the tenants that wait, `fairness_kept` that of the share of
     promises kept in the last day; both are None unless tenants were asked for.
@@ -130,6 +136,7 @@ class UseCaseSlo:
     late_now: int
     late_now_cut: bool
     oldest_late_seconds: float
+    oldest_due_seconds: float
     in_flight: int
     capacity: int
     configured_capacity: int
@@ -170,6 +177,7 @@ def report(use_case: str, reading: Reading, terms: Terms) -> UseCaseSlo:
         late_now=late.jobs,
         late_now_cut=late.cut,
         oldest_late_seconds=max(0.0, pulse.lateness_seconds or 0.0),
+        oldest_due_seconds=max(0.0, pulse.due_seconds or 0.0),
         in_flight=pulse.in_flight,
         capacity=capacity,
         configured_capacity=terms.capacity,

@@ -1,4 +1,4 @@
-"""Deletes finished jobs whose time is over, where it differs by status. Bounded statements."""
+"""Deletes and counts finished jobs whose time is over, by status. Bounded statements."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from async_jobs.store.door import Door
 from async_jobs.store.queries import query
 
 _PRUNE_BY_STATUS = query("prune_by_status", "retention")
+_COUNT_OLD = query("count_old", "retention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,20 @@ class Retention:
             _PRUNE_BY_STATUS, asked, tuple_row, prepare=False
         )
         return Pruned(jobs, seen, after or last.after, after_id or last.after_id)
+
+    async def count_old(
+        self, use_case: str, *, retention_seconds: float, last: Pruned, most: int
+    ) -> tuple[dict[str, int], Pruned]:
+        """How many of the next *most* old jobs after *last* have which status; none is deleted."""
+        asked = {
+            "use_case": use_case,
+            "retention_seconds": retention_seconds,
+            "after": last.after,
+            "after_id": last.after_id,
+            "most": most,
+            "now": self._clock.now(),
+        }
+        [(by_status, seen, after, after_id)] = await self._door.rows(
+            _COUNT_OLD, asked, tuple_row, prepare=False
+        )
+        return by_status, Pruned(0, seen, after or last.after, after_id or last.after_id)

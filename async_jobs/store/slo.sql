@@ -120,16 +120,20 @@ CROSS JOIN LATERAL (
 ORDER BY use_case, edge.number;
 
 -- name: find_pulse
--- For each use case: leases held, how late the most urgent waiting job is (negative: in time), and
--- the capacity where backpressure has lowered it.
+-- For each use case: leases held, how late the most urgent waiting job is (negative: in time) and
+-- how long it has been due, and the capacity where backpressure has lowered it.
 SELECT
-    use_case,
+    known.use_case,
     (SELECT count(*) FROM jobs
      WHERE jobs.use_case = known.use_case AND leased_at IS NOT NULL) AS in_flight,
-    (SELECT extract(epoch FROM clock.now - deadline_at)::float8 FROM jobs
-     WHERE jobs.use_case = known.use_case AND due
-     ORDER BY deadline_at, priority DESC, id LIMIT 1) AS lateness_seconds,
+    extract(epoch FROM clock.now - head.deadline_at)::float8 AS lateness_seconds,
+    extract(epoch FROM clock.now - head.run_at)::float8 AS due_seconds,
     (SELECT capacity FROM jobs_capacities AS lowered
      WHERE lowered.use_case = known.use_case) AS lowered_capacity
-FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
-    unnest(%(use_cases)s::text[]) AS known (use_case);
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
+CROSS JOIN unnest(%(use_cases)s::text[]) AS known (use_case)
+LEFT JOIN LATERAL (
+    SELECT deadline_at, run_at FROM jobs
+    WHERE jobs.use_case = known.use_case AND due
+    ORDER BY deadline_at, priority DESC, id LIMIT 1
+) AS head ON true;

@@ -30,6 +30,7 @@ _FIND_PROCESSES = query("find_processes", "steering")
 _ASK_TO_STOP = query("ask_to_stop", "steering")
 _FIND_OVERRIDES = query("find_overrides", "steering")
 _SET_OVERRIDES = query("set_overrides", "steering")
+_WRITE_AUDIT = query("write_audit", "steering")
 _FIND_AUDIT = query("find_audit", "steering")
 
 FORGET_SECONDS = 86_400.0
@@ -122,6 +123,14 @@ class SteeringTables:
             scalar_row,
         )
         return bool(changed[0])
+
+    async def write_audit(
+        self, *, actor: str, move: str, use_case: str, after: Mapping[str, object]
+    ) -> None:
+        """Write down what *actor* does and takes more than one statement for."""
+        await self._rows(
+            _WRITE_AUDIT, actor=actor, move=move, use_case=use_case, after=json.dumps(after)
+        )
 
     async def find_audit(
         self, *, before_id: int | None = None, tenant_id: str | None = None, most: int = 100

@@ -97,6 +97,15 @@ SELECT clock.now, %(actor)s, %(move)s, %(use_case)s, %(tenant_id)s,
 FROM clock
 RETURNING before IS DISTINCT FROM after;
 
+-- name: write_audit
+-- A line for what takes more than one statement.
+INSERT INTO jobs_audit (acted_at, actor, move, use_case, tenant_id, after)
+VALUES (
+    coalesce(%(now)s::timestamptz, clock_timestamp()), %(actor)s, %(move)s, %(use_case)s, '',
+    %(after)s::text::jsonb
+)
+RETURNING id;
+
 -- name: find_audit
 -- Newest first; `before_id` continues a page.
 SELECT id, acted_at, actor, move, use_case, tenant_id, job_id, before, after
