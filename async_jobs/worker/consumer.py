@@ -65,19 +65,21 @@ class Consumer:
         return True
 
     async def _start(self) -> None:
-        claimed = self._slots.claim()
+        unused = self._slots.claim()
         asked_at, asked_ns = time.monotonic(), time.time_ns()
-        jobs: list[StartedJob] = []
         try:
-            if claimed:
-                jobs = await self._receiver.start(claimed)
+            jobs = await self._receiver.start(unused) if unused else []
+            self._slots.give_back(unused - len(jobs))
+            unused = len(jobs)
+            if jobs:
+                traces.started(jobs, since_ns=asked_ns)
+                await reach("worker.after_start")
+            for job in jobs:
+                self._begin(job, asked_at)
+                unused -= 1
         finally:
-            self._slots.give_back(claimed - len(jobs))
-        if jobs:
-            traces.started(jobs, since_ns=asked_ns)
-            await reach("worker.after_start")
-        for job in jobs:
-            self._begin(job, asked_at)
+            # Jobs that were started and not begun are taken back when their leases run out.
+            self._slots.give_back(unused)
 
     async def stop(self) -> None:
         """Hand back what was not started and finish with the queue."""

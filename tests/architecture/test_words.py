@@ -99,7 +99,6 @@ OTHER_MEANINGS = (
     ("try", "pg_try_advisory_xact_lock", "PostgreSQL's function"),
     ("claim", "worker/slots.py", "a free slot is claimed, never a job"),
     ("claimed", "worker/slots.py", "slots, never jobs"),
-    ("claimed", "worker/consumer.py", "slots, never jobs"),
     ("tries", "store/door.py", "tries of one statement after a deadlock"),
     ("tries", "transport/sqs.py", "tries of one request to a queue"),
     ("recovered", "telemetry/events.py", "a loop that works again, not a job"),

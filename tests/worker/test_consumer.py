@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from moving_parts import started_job, until
 
+from async_jobs import failpoints
 from async_jobs.errors import StoreUnavailable
 from async_jobs.models import StartedJob
 from async_jobs.worker import consumer as consumer_module
@@ -76,6 +77,39 @@ async def test_slots_come_back_when_a_start_fails(
     with pytest.raises(StoreUnavailable):
         await consumer.tick()
     assert slots.free == 5
+
+
+async def test_slots_come_back_when_what_was_started_cannot_begin(receiver: FakeReceiver) -> None:
+    slots, begun = Slots(5), Begun()
+    consumer = Consumer(receiver, slots, begun, stopping=lambda: False)
+    receiver.put(started_job(), started_job())
+
+    failpoints.arm("worker.after_start=raise")
+    try:
+        with pytest.raises(failpoints.FailpointReached):
+            await consumer.tick()
+    finally:
+        failpoints.arm(None)
+
+    assert (begun.jobs, slots.free) == ([], 5)
+
+
+async def test_what_has_begun_keeps_its_slot_when_the_next_cannot_begin(
+    receiver: FakeReceiver,
+) -> None:
+    slots, begun = Slots(5), Begun()
+
+    def begin(job: StartedJob, asked_at: float) -> None:
+        if begun.jobs:
+            raise RuntimeError
+        begun(job, asked_at)
+
+    receiver.put(started_job(), started_job(), started_job())
+
+    with pytest.raises(RuntimeError):
+        await Consumer(receiver, slots, begin, stopping=lambda: False).tick()
+
+    assert (len(begun.jobs), slots.free) == (1, 4)
 
 
 async def test_an_idle_long_poll_keeps_no_slot_from_another_queue(receiver: FakeReceiver) -> None:
