@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 Pool = AsyncConnectionPool[Any]
 
+RECONNECT_SECONDS = 3.0
+"""After so long the pool begins anew: its backoff would double for minutes, beyond the outage."""
+
 _UNREADABLE_DSN = (
     "ASYNC_JOBS_DB_DSN: cannot be read as a connection string; in a URL write the special "
     "characters of a password as %25 (%), %2F (/), %3A (:), %40 (@), %23 (#), %3F (?)"
@@ -65,6 +68,9 @@ def create_pool(
         min_size=1,
         max_size=max_size or config.db_pool_max_size,
         open=False,
+        reconnect_timeout=RECONNECT_SECONDS,
+        # Looks for a connection again, for those who wait.
+        reconnect_failed=Pool.check,
         connection_class=PacedConnection,
         kwargs={
             "autocommit": True,

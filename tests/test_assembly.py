@@ -6,11 +6,13 @@ import asyncio
 import threading
 
 import pytest
-from moving_parts import AWS, Events, started_job
+from moving_parts import AWS, PREPARED, Events, started_job, until
 
-from async_jobs.assembly import SqsClients, build_receivers
+from async_jobs import assembly
+from async_jobs.assembly import SqsClients, build_receivers, create_pool
 from async_jobs.cli.process import opened, threads_for_handlers
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig
+from async_jobs.store import pace
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import HandlerStuck
@@ -117,3 +119,26 @@ async def test_a_pool_tries_again_soon_after_a_long_outage(database: str) -> Non
     config = AsyncJobsConfig(db_dsn=database)
     async with opened(config, name="ada", init_db=False, connections=1) as (store, _):
         assert store._door._pool.reconnect_timeout <= 5
+
+
+async def test_a_pool_looks_for_a_connection_as_long_as_somebody_waits(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(pace, "SPACING_SECONDS", 0.01)
+    closed = AsyncJobsConfig(
+        db_dsn="postgresql://nobody@127.0.0.1:1/none", db_prepared_statements=PREPARED
+    )
+    async with create_pool(closed, max_size=2) as pool:
+        waiting = asyncio.ensure_future(JobStore(pool, timeout_seconds=60).ping())
+        # Each connection has given up several times by then.
+        await until(lambda: pool.get_stats().get("connections_errors", 0) >= 20)
+
+        pool.conninfo = database
+        await asyncio.wait_for(waiting, 20)
+
+
+def test_the_pools_backoff_does_not_outlast_an_outage_by_much() -> None:
+    pool = create_pool(AsyncJobsConfig(db_dsn="postgresql://nobody@127.0.0.1:1/none"))
+
+    assert pool.reconnect_timeout <= 3.0
