@@ -311,13 +311,16 @@ class _Endpoints:
         To a token bound to one tenant it does not tell who else holds slots.
         """
         service = await self._service()
-        found = await service.explain(job_id, tenant_id=caller.tenant_id)
+        found = await self._in_time(service.explain(job_id, tenant_id=caller.tenant_id))
         if caller.tenant_id is not None:
             found = found.for_tenant()
         return json_answer(ExplanationView.model_validate(found))
 
     async def cancel(self, job_id: JobId, caller: Caller) -> Response:
-        """Cancel a pending job at once; ask a running one to end at its next heartbeat."""
+        """Cancel a pending job at once; ask a running one to end at its next heartbeat.
+
+        It may be repeated; a job that has succeeded or is dead is refused.
+        """
         service = await self._service()
         job = await self._in_time(
             service.cancel(job_id, tenant_id=caller.tenant_id, actor=caller.name)

@@ -1,9 +1,9 @@
 """Whole rows, as operators look at them: whatever was written past the library, they can be read.
 
 A number of five thousand digits, nesting beyond all measure or a time at infinity is legal in
-PostgreSQL and unreadable here. One such row must not hide a page of others, so what cannot be read
-gives way to a note, a time to the last or first one there is. Columns of a newer schema are left
-out.
+PostgreSQL and unreadable here. One such row must not hide a page of others, so what cannot be read,
+or is no object where one belongs, gives way to a note, a time to the last or first one there is.
+Columns of a newer schema are left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from psycopg.types.json import JsonbBinaryLoader
 from async_jobs.models import Job
 
 _COLUMNS = {each.name for each in fields(Job)}
+_OBJECTS = ("backoff_policy", "last_error", "trace_context")
 _NEGATIVE = 0x80
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -29,7 +30,7 @@ class _AnyJson(JsonbBinaryLoader):
         try:
             return super().load(data)
         except (ValueError, RecursionError) as error:
-            return {"async_jobs_note": f"cannot be read ({type(error).__name__})"}
+            return _note(f"cannot be read ({type(error).__name__})")
 
 
 class _AnyTime(TimestamptzBinaryLoader):
@@ -50,4 +51,16 @@ def job_row(cursor: AsyncCursor[Any]) -> Callable[[Sequence[Any]], Job]:
     """Makes jobs of rows."""
     names = [column.name for column in cursor.description or ()]
     known = [(at, name) for at, name in enumerate(names) if name in _COLUMNS]
-    return lambda row: Job(**{name: row[at] for at, name in known})
+
+    def made(row: Sequence[Any]) -> Job:
+        values = {name: row[at] for at, name in known}
+        for name in _OBJECTS:
+            if not isinstance(values.get(name), dict | None):
+                values[name] = _note("is no object")
+        return Job(**values)
+
+    return made
+
+
+def _note(text: str) -> dict[str, str]:
+    return {"async_jobs_note": text}

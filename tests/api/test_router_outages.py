@@ -31,6 +31,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "list": ("GET", "/jobs/", None),
     "slo": ("GET", "/jobs/slo", None),
     "get": ("GET", f"/jobs/{UNKNOWN}", None),
+    "explain": ("GET", f"/jobs/{UNKNOWN}/explain", None),
     "cancel": ("POST", f"/jobs/{UNKNOWN}/cancel", None),
     "requeue": ("POST", f"/jobs/{UNKNOWN}/requeue", None),
 }

@@ -8,7 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from async_jobs.core.outcome import Raised, decide
 from async_jobs.models import JobStatus
+from async_jobs.schemas import JobListView, JobView
 from async_jobs.store.jobs import JobStore
 
 from .factories import JobFactory, new_job, ticket
@@ -69,6 +71,52 @@ async def test_an_unreadable_row_can_be_looked_at_listed_and_cancelled(
     assert {job.id for job in listed} == {good.id, bad.id}
     assert cancelled is not None
     assert cancelled.status is JobStatus.CANCELLED
+
+
+NUMBERS = {
+    "beyond a float": f'{{"n": {"9" * 400}}}',
+    "beyond a float, with a fraction": f'{{"n": -{"9" * 400}.5}}',
+    "beyond 64 bits": '{"n": 9223372036854775808}',
+    "below any float": '{"n": 1e-400}',
+    "with an exponent": '{"n": 1e4000}',
+}
+
+
+@pytest.mark.parametrize("payload", NUMBERS.values(), ids=NUMBERS.keys())
+async def test_any_number_can_be_shown_and_started(
+    payload: str, jobs: JobFactory, store: JobStore, db: psycopg.Connection[Any]
+) -> None:
+    job = await jobs.leased()
+    policy = payload.replace('"n"', '"type": "constant", "base_delay_seconds"')
+    db.execute(
+        "UPDATE jobs SET payload = %(n)s::jsonb, result = %(n)s::jsonb, last_error = %(n)s::jsonb, "
+        "backoff_policy = %(policy)s::jsonb, timeout_seconds = 'infinity'",
+        {"n": payload, "policy": policy},
+    )
+
+    shown = JobView.model_validate(await jobs.row(job.job_id)).model_dump_json()
+    [started] = await store.start([ticket(job)], worker="w", lease_seconds=30)
+
+    assert JobView.model_validate_json(shown).id == job.job_id
+    assert started.payload.keys() == {"n"}
+    retried = decide(started, Raised(ValueError("no")), random=0.5)
+    assert await store.finish([(started, retried)]) == {job.job_id}
+
+
+@pytest.mark.parametrize("value", ["5", "[1]", '"x"', "true"])
+async def test_what_is_no_object_hides_no_page(
+    value: str, jobs: JobFactory, store: JobStore, db: psycopg.Connection[Any]
+) -> None:
+    await jobs.waiting()
+    db.execute(
+        "UPDATE jobs SET backoff_policy = %(value)s::jsonb, last_error = %(value)s::jsonb, "
+        "trace_context = %(value)s::jsonb",
+        {"value": value},
+    )
+
+    [listed] = JobListView.model_validate(await store.find()).jobs
+
+    assert listed.last_error == listed.backoff_policy == {"async_jobs_note": "is no object"}
 
 
 async def test_a_time_out_travels_to_the_attempt(jobs: JobFactory) -> None:
