@@ -209,8 +209,8 @@ class AsyncJobsHttpClient:
             await asyncio.sleep(min(poll_interval_seconds, left))
 
     async def cancel(self, job_id: UUID | str) -> JobView:
-        """Cancel a pending job; ask a running one to end at its next heartbeat."""
-        return await self._ask(JobView, "POST", _place(job_id) + "/cancel")
+        """Cancel a pending job, ask a running one to end; a cancelled one is given as it is."""
+        return await self._ask(JobView, "POST", _place(job_id) + "/cancel", repeatable=True)
 
     async def requeue(self, job_id: UUID | str) -> JobView:
         """Put a finished job back, due now."""

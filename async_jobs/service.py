@@ -246,16 +246,21 @@ class JobService(Steering):
     ) -> Job:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat.
 
-        With *tenant_id* no other tenant's job is found. *actor* is who asks, for the log. Raises
-        JobNotFound, and MoveRefused for a job that has finished.
+        It may be repeated: a job that is cancelled already is the answer as it is, and only the
+        first cancel is told and audited. With *tenant_id* no other tenant's job is found. *actor*
+        is who asks, for the log. Raises JobNotFound, and MoveRefused for a job that has succeeded
+        or is dead.
         """
         job = await self._store.cancel(job_id, tenant_id=tenant_id, actor=actor)
         if job is None:
             found = await self.get(job_id, tenant_id=tenant_id)
+            if found.status is JobStatus.CANCELLED:
+                return found
             raise MoveRefused(job_id, "cancel", found.status.value)
         if job.status is JobStatus.CANCELLED:
             self._bus.emit(JobCancelled(**_facts(job), ran_seconds=0.0))
-        self._audit(job, "cancel", actor)
+        if job.cancel_requested_at == job.updated_at:
+            self._audit(job, "cancel", actor)
         return job
 
     async def requeue(

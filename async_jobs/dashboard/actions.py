@@ -37,7 +37,7 @@ async def read_form(request: Request) -> Form:
 
 
 async def cancel(service: JobService, caller: Identity, form: Form) -> int:
-    """Cancel the jobs named; how many it took effect on."""
+    """Cancel the jobs named; how many are cancelled now, or will be."""
     return await _each(
         form,
         lambda job_id: service.cancel(job_id, tenant_id=caller.tenant_id, actor=actor(caller)),

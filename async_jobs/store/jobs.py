@@ -194,7 +194,7 @@ class JobStore:
     ) -> Job | None:
         """Cancel a pending job at once, ask a running one to end; None if it has finished.
 
-        With *actor* the audit tells who did it.
+        With *actor* the audit tells who did it, if nobody had asked before.
         """
         return await self._one_job("cancel_job", id=job_id, tenant_id=tenant_id, actor=actor)
 

@@ -410,27 +410,26 @@ RETURNING
 
 -- name: cancel_job
 -- Pending: over at once. Running: asked for, and the worker's next heartbeat learns of it. With an
--- `actor` the audit line is in the same commit.
+-- `actor` the audit line is in the same commit; who asks once more leaves none.
 WITH moved AS (
     UPDATE jobs
     SET status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END,
-        finished_at = CASE WHEN status = 'pending'
-            THEN coalesce(%(now)s::timestamptz, clock_timestamp()) END,
+        finished_at = CASE WHEN status = 'pending' THEN clock.now END,
         due = false,
         probe = probe AND status = 'running',
         leased_at = CASE WHEN status = 'pending' THEN NULL ELSE leased_at END,
         lease_expires_at = CASE WHEN status = 'pending' THEN NULL ELSE lease_expires_at END,
-        cancel_requested_at = coalesce(
-            cancel_requested_at, %(now)s::timestamptz, clock_timestamp()),
-        updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
+        cancel_requested_at = coalesce(cancel_requested_at, clock.now),
+        updated_at = clock.now
+    FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
     WHERE id = %(id)s AND status IN ('pending', 'running')
         AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s::text)
-    RETURNING *
+    RETURNING jobs.*
 ),
 audited AS (
     INSERT INTO jobs_audit (acted_at, actor, move, use_case, tenant_id, job_id)
     SELECT updated_at, %(actor)s::text, 'cancel', use_case, tenant_id, id
-    FROM moved WHERE %(actor)s::text IS NOT NULL
+    FROM moved WHERE %(actor)s::text IS NOT NULL AND cancel_requested_at = updated_at
 )
 SELECT * FROM moved;
 

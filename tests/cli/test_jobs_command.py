@@ -34,13 +34,12 @@ def ask(*words: str, dsn: str) -> Ended:
     return run("main", *words, env={"ASYNC_JOBS_DB_DSN": dsn}, patience_seconds=20)
 
 
-def test_cancelling_a_pending_job_ends_it_at_once(database: str) -> None:
+def test_cancelling_a_pending_job_ends_it_at_once_and_may_be_repeated(database: str) -> None:
     job_id = stored(database, "pending")
 
-    ended = ask("cancel", str(job_id), dsn=database)
-
-    assert ended.code == 0, ended.said
-    assert f"Job {job_id} is cancelled: it will not run." in ended.lines
+    for ended in [ask("cancel", str(job_id), dsn=database) for _ in range(2)]:
+        assert ended.code == 0, ended.said
+        assert f"Job {job_id} is cancelled: it will not run." in ended.lines
 
 
 def test_cancelling_a_running_job_says_that_its_worker_will_end_it(database: str) -> None:

@@ -133,9 +133,9 @@ REPEATED: dict[str, Call] = {
     "list": lambda client: client.list(),
     "enqueue": lambda client: client.enqueue(new_job()),
     "a batch": lambda client: client.enqueue_many([new_job(dedupe_key="k"), new_job()]),
+    "cancel": lambda client: client.cancel(JOB_ID),
 }
 SENT_ONCE: dict[str, Call] = {
-    "cancel": lambda client: client.cancel(JOB_ID),
     "requeue": lambda client: client.requeue(JOB_ID),
 }
 NOT_SENT = {
@@ -348,7 +348,7 @@ async def test_the_token_is_in_no_representation_and_no_error() -> None:
     client = Server(httpx2.ReadError("x")).client()
 
     with pytest.raises(ApiError) as refused:
-        await client.cancel(JOB_ID)
+        await client.requeue(JOB_ID)
 
     assert TOKEN not in repr(client)
     assert TOKEN not in str(refused.value)

@@ -78,10 +78,12 @@ async def test_a_cancelled_job_has_finished_and_can_be_requeued(
     job_id = await client.enqueue(**JOB)
 
     cancelled = await client.cancel(job_id)
+    again = await client.cancel(job_id)
     waited = await client.wait(job_id, timeout_seconds=0)
     requeued = await client.requeue(job_id)
 
     assert cancelled.status is JobStatus.CANCELLED
+    assert again == cancelled
     assert waited.is_finished
     assert requeued.status is JobStatus.PENDING
 

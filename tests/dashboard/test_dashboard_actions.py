@@ -110,7 +110,7 @@ async def test_chosen_jobs_are_cancelled_and_requeued_with_an_audit_line_each(
     requeued = await operator.send("actions/requeue", job_id=ids[0], back="job")
 
     assert cancelled.headers["location"] == "/dashboard/jobs?done=cancel-2"
-    assert again.headers["location"] == "/dashboard/jobs?done=cancel-0"
+    assert again.headers["location"] == "/dashboard/jobs?done=cancel-2"
     assert requeued.headers["location"] == f"/dashboard/jobs/{ids[0]}?done=requeue-1"
     told = [(line.actor, line.move) for line in await service.audit()]
     assert told == [

@@ -184,7 +184,7 @@ async def insistent(run: Run, service: JobService, key: str) -> None:
             run.told.note("stored", [stored.job_id], new.dedupe_key)
             if what == "cancelled":
                 await asyncio.sleep(0.05)
-                # Asked again after a lost answer, it may say that the job is cancelled already.
+                # Held up for long enough, the job has succeeded before it can be cancelled.
                 with suppress(MoveRefused):
                     await insisted(partial(service.cancel, stored.job_id))
                 run.told.note("cancelled", [stored.job_id])
