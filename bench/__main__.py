@@ -6,6 +6,7 @@ python -m bench report FILE...        the table of earlier runs' JSON lines
 python -m bench replay [NAME...]      the real scheduler on a virtual clock beside the simulation
 python -m bench backlog [--jobs N]    buffers of each move beside a backlog of ten million jobs
 python -m bench growth [CASE...]      drain rates as backlog, history and tenants grow
+python -m bench idle                  start-up, idle and a trickle: what waiting costs
 python -m bench history               enqueue and start beside ten million finished jobs
 python -m bench scaling               autoscaling by deadlines and by depth, simulated
 python -m bench hosts                 several machines, as network namespaces; needs root
@@ -29,7 +30,7 @@ from rich.console import Console
 
 from async_jobs.cli.trace_file import read_trace
 from async_jobs.simulation.workloads import workload
-from bench import backlog, growth, history, hosts, replay, scaling
+from bench import backlog, growth, history, hosts, idle, replay, scaling
 from bench.chart import pictures
 from bench.contestants import ROOT, Contestant, known
 from bench.machine import facts
@@ -56,6 +57,10 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     grown.add_argument("cases", nargs="*", metavar="CASE", help="only these, and their bases")
     grown.add_argument("--rounds", type=int, default=3)
     grown.add_argument("--large", action="store_true", help="ten million waiting jobs, too")
+    waiting = commands.add_parser("idle", help="what a scheduler and a worker cost that wait")
+    waiting.add_argument("--seconds", type=float, default=60.0)
+    waiting.add_argument("--rounds", type=int, default=1)
+    waiting.add_argument("--contestants", default="", help="only these, separated by commas")
     past = commands.add_parser("history", help="enqueue and start beside finished jobs")
     past.add_argument("--finished", type=int, default=10_000_000)
     past.add_argument("--jobs", type=int, default=1_000)
@@ -103,6 +108,13 @@ def main(given: Sequence[str]) -> int:
             return 0
         case "growth":
             return growth.run(arguments.cases, rounds=arguments.rounds, large=arguments.large)
+        case "idle":
+            return idle.run(
+                Console(),
+                seconds=arguments.seconds,
+                rounds=arguments.rounds,
+                only=[name for name in arguments.contestants.split(",") if name],
+            )
         case "history":
             return history.run(arguments.finished, jobs=arguments.jobs)
         case "scaling":

@@ -70,9 +70,10 @@ def environment() -> dict[str, str]:
         "ASYNC_JOBS_HANDLERS_MODULE": "bench.contestant",
         "ASYNC_JOBS_WORKER_CONCURRENCY": CONCURRENCY,
         "ASYNC_JOBS_LOG_LEVEL": os.environ.get("BENCH_LOG", "WARNING"),
-        "ASYNC_JOBS_WORKER_LONG_POLL_SECONDS": "2",
         "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
     }
+    if long_poll := os.environ.get("BENCH_LONG_POLL", "2"):
+        env["ASYNC_JOBS_WORKER_LONG_POLL_SECONDS"] = long_poll
     if os.environ.get("BENCH_TRANSPORT") == "sqs":
         env["ASYNC_JOBS_SQS_QUEUE_BENCH"] = os.environ["BENCH_QURL"]
         env["AWS_ENDPOINT_URL_SQS"] = os.environ["BENCH_SQS"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +29,17 @@ def cpu_seconds(root: int) -> float:
 
 def cpu_by_role(roots: Iterable[int]) -> dict[str, float]:
     """CPU time of the trees below *roots*, by what each process is."""
-    processes = list(_all())
-    spent: dict[str, float] = {}
-    for root in roots:
-        for one in _tree(root, processes):
-            role = _role(one.pid)
-            spent[role] = spent.get(role, 0.0) + one.cpu_seconds
-    return spent
+    return _sum_by_role(roots, lambda one: one.cpu_seconds)
+
+
+def resident_by_role(roots: Iterable[int]) -> dict[str, float]:
+    """Resident bytes of the trees below *roots*, by what each process is."""
+    return _sum_by_role(roots, lambda one: one.resident_bytes)
+
+
+def wakeups_by_role(roots: Iterable[int]) -> dict[str, float]:
+    """How often threads of the trees below *roots* went to sleep and were awakened, by role."""
+    return _sum_by_role(roots, lambda one: _wakeups(one.pid))
 
 
 def resident_bytes(roots: Iterable[int]) -> int:
@@ -46,6 +52,28 @@ def machine_busy_seconds() -> float:
     """CPU time that the whole machine has spent on anything."""
     fields = (_PROC / "stat").read_text().splitlines()[0].split()[1:]
     return sum(int(fields[number]) for number in _BUSY_FIELDS) * _TICK_SECONDS
+
+
+def _sum_by_role(roots: Iterable[int], figure: Callable[[_Process], float]) -> dict[str, float]:
+    processes = list(_all())
+    sums: dict[str, float] = {}
+    for root in roots:
+        for one in _tree(root, processes):
+            role = _role(one.pid)
+            sums[role] = sums.get(role, 0.0) + figure(one)
+    return sums
+
+
+def _wakeups(pid: int) -> int:
+    """Voluntary context switches of all its threads that live."""
+    woken = 0
+    for status in (_PROC / str(pid) / "task").glob("*/status"):
+        with suppress(OSError):  # it has ended in the meantime
+            found = re.search(
+                r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE
+            )
+            woken += int(found[1]) if found else 0
+    return woken
 
 
 def _role(pid: int) -> str:

@@ -68,6 +68,11 @@ class Tally:
         self._looked_at = -LOOK_EVERY_SECONDS
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing ended since the last report."""
+        return not self._counts and not self._pressed
+
+    @property
     def use_cases(self) -> set[str]:
         """Where something ended."""
         return {flow.use_case for flow in self._counts}

@@ -95,15 +95,16 @@ class Watch:
             server = await asyncio.start_server(
                 self._serve, sock=self._port, limit=MOST_REQUEST_BYTES
             )
-        while not self._ended.is_set():
-            self._look()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_SECONDS):
-                    await self._ended.wait()
+        self._look_again()
+        await self._ended.wait()
         if self._probing is not None:
             self._probing.cancel()
         if server is not None:
             server.close()
+
+    def _look_again(self) -> None:
+        self._own_loop.call_later(LOOK_EVERY_SECONDS, self._look_again)
+        self._look()
 
     def _look(self) -> None:
         self._ping()

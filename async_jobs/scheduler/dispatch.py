@@ -7,7 +7,9 @@ out and is rescued (`outstanding.py`). What a queue does not accept is released 
 
 The pass says what to do next, so that slots refill when they free and not at
 the next tick: again at once while work and slots are left, soon while the use case
-is full or was busy a moment ago, otherwise when somebody wakes it. A queue that
+is full or was busy a moment ago, otherwise when somebody wakes it. What was just found
+empty is looked at before a turn is taken, after pauses that double: producers send no
+second hint within 20 ms, and their transactions may take longer than that. A queue that
 accepts nothing is a failure of the loop: it is tried again after a growing wait.
 """
 
@@ -34,6 +36,7 @@ from async_jobs.scheduler.late import MOST_ENDED_PER_PASS, LateJobs, LateTurn
 from async_jobs.scheduler.outstanding import RENEW_EVERY_SECONDS, Outstanding, RenewDesk
 from async_jobs.scheduler.pressure import Pressure
 from async_jobs.scheduler.selection import Limits, Monotonic, Selection, SelectionTurn
+from async_jobs.store.jobs import Survey
 from async_jobs.store.turn import InFlight
 from async_jobs.telemetry import traces
 from async_jobs.telemetry.bus import Bus
@@ -63,6 +66,8 @@ class DispatchDesk(RenewDesk, Protocol):
     def take_turn(self, use_case: str) -> AbstractAsyncContextManager[Turn | None]: ...
 
     async def release(self, tickets: Sequence[Ticket], *, enqueue_failed: bool) -> int: ...
+
+    async def survey(self, use_cases: Sequence[str]) -> Survey: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ class Dispatcher:
         self._bus = bus
         self._turnover = Turnover()
         self._sent_at = 0.0
+        self._found_empty = False
 
     def steer(
         self, use_case: UseCaseConfig, quotas: Mapping[str, TenantQuota], *, paused: bool
@@ -141,22 +147,35 @@ class Dispatcher:
 
         Raises TransportError when the queue accepted nothing, so that the loop backs off.
         """
-        done = await self.dispatch()
+        done = await self._look_or_dispatch()
         await self._outstanding.renew(at=self._monotonic())
         if done.failed and not done.sent:
             raise TransportError(self.use_case.queue, done.reason)
         now = self._monotonic()
         if done.sent:
             self._sent_at = now
-            if done.free:
+            if done.free and not self._selection.took_all:
                 return 0.0
         quiet_seconds = now - self._sent_at
-        if done.had_turn and done.free and quiet_seconds > STAYS_BUSY_SECONDS:
+        has_room = done.had_turn and done.free > 0
+        if has_room and quiet_seconds > STAYS_BUSY_SECONDS:
+            self._found_empty = False
             longest = RENEW_EVERY_SECONDS if self._outstanding else UNTIL_WOKEN_SECONDS
             return max(LEAST_WAIT_SECONDS, min(longest, done.wait_seconds))
         # A full use case is looked at again after a twentieth of the time it has been full.
-        pause = max(SHORTEST_PAUSE_SECONDS, PAUSE_SHARE * quiet_seconds)
+        share = 1.0 if has_room else PAUSE_SHARE
+        pause = max(SHORTEST_PAUSE_SECONDS, share * quiet_seconds)
         return max(LEAST_WAIT_SECONDS, min(LONGEST_PAUSE_SECONDS, pause, done.wait_seconds))
+
+    async def _look_or_dispatch(self) -> Pass:
+        """A pass, or one statement where the last pass left nothing to lease."""
+        if self._found_empty:
+            survey = await self._desk.survey([self.use_case.name])
+            if not survey.use_cases_with_work:
+                return Pass(free=1)
+        done = await self.dispatch()
+        self._found_empty = self._selection.took_all and done.had_turn and not done.sent
+        return done
 
     async def dispatch(self) -> Pass:
         """One pass: lease what fits and send it."""

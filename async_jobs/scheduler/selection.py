@@ -145,6 +145,8 @@ class Selection:
         self.run_times = RunTimes()
         self.pressure = False
         """Whether the last pass shared out slots fairly, as far as it looked."""
+        self.took_all = False
+        """Whether the last pass left no job that waits."""
         self._weight_of = weight_of
         self._lease_seconds = lease_seconds
         self._monotonic = monotonic
@@ -162,11 +164,14 @@ class Selection:
     ) -> list[Leased]:
         """Lease up to *slots* jobs; most urgent first."""
         pressure = self.pressure = self._is_pressed(turn)
+        self.took_all = False
         if slots <= 0:
             return []
         if not pressure:
             if limits.is_free:
-                return await turn.lease_due(slots, lease_seconds=self._lease_seconds)
+                leased = await turn.lease_due(slots, lease_seconds=self._lease_seconds)
+                self.took_all = len(leased) < slots
+                return leased
             first = await turn.find_due(slots, timely=False)
             if _fits(first, limits, held):
                 return await self._lease(turn, [job.job_id for job in first], ())

@@ -24,6 +24,7 @@ from async_jobs.store.pace import PacedConnection
 CONNECT_TIMEOUT_SECONDS = 5
 COALESCE_SECONDS = 0.02
 CHECK_EVERY_SECONDS = 30.0
+TAKE_IN_SECONDS = 0.01
 LOOK_AT_EVERYTHING = ""
 OVERRIDES_CHANGED = "*"
 
@@ -69,14 +70,22 @@ class HintListener:
             self._conn = await self._connected()
             self._on_connect()
         try:
-            async for notice in self._conn.notifies(timeout=CHECK_EVERY_SECONDS):
-                self._on_hint(notice.payload)
+            await self._hear(self._conn)
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 await self._conn.execute("SELECT 1")
         except (psycopg.Error, TimeoutError):
             await self.close()
             raise
         return 0.0
+
+    async def _hear(self, conn: psycopg.AsyncConnection[object]) -> None:
+        """Take in hints until it is time to check; those first that came with an answer."""
+        until = time.monotonic() + CHECK_EVERY_SECONDS
+        while True:
+            async for notice in conn.notifies(timeout=TAKE_IN_SECONDS):
+                self._on_hint(notice.payload)
+            if not await _readable(conn.fileno(), until - time.monotonic()):
+                return
 
     async def close(self) -> None:
         if self._conn is not None:
@@ -98,3 +107,22 @@ class HintListener:
             await conn.close()
             raise
         return conn
+
+
+async def _readable(line: int, seconds: float) -> bool:
+    """Whether anything arrives on *line* within *seconds*.
+
+    psycopg's own wait for notifications looks around ten times a second: most of what an idle
+    process would cost.
+    """
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    loop.add_reader(line, arrived.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await arrived.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(line)
+    return True

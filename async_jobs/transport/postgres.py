@@ -8,8 +8,8 @@ write less than with SQS, no second table and no extra service.
 How a worker learns that there is something to pick: a hint (NOTIFY, sent in the
 commit of the lease) wakes it; without hints it asks again after a pause that
 grows from 20 ms to the poll interval, and to two of them when ten more looks found
-nothing: a whole idle system shall cost less than one statement a second. Hints are
-never needed.
+nothing: a whole idle system shall cost less than one statement a second. As long as
+jobs come with a hint, the pause is the poll interval at once. Hints are never needed.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class PostgresReceiver:
         self._bell = asyncio.Event()
         self._pause_seconds = 0.0
         self._quiet_looks = 0
+        self._was_rung = False
+        self._hints_come = False
 
     def ring(self, queue: str) -> None:
         """A hint came in for *queue*."""
@@ -67,6 +69,7 @@ class PostgresReceiver:
                     await self._bell.wait()
             except TimeoutError:
                 pass
+            self._was_rung = self._bell.is_set()
 
     async def start(self, slots: int) -> list[StartedJob]:
         self._bell.clear()
@@ -75,12 +78,15 @@ class PostgresReceiver:
         )
         if jobs:
             self._pause_seconds, self._quiet_looks = 0.0, 0
+            self._hints_come = self._was_rung
         else:
             self._pause_seconds = self._longer_pause()
         return jobs
 
     def _longer_pause(self) -> float:
         longer = max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds)
+        if self._hints_come:
+            longer = max(longer, self._poll_interval_seconds)
         if longer > self._poll_interval_seconds:
             self._quiet_looks += 1
         intervals = 2 if self._quiet_looks > QUIET_LOOKS else 1

@@ -68,6 +68,7 @@ class Heartbeat:
         self._keeper = keeper
         self._interval_seconds = interval_seconds
         self._lease_seconds = lease_seconds
+        self._look_every_seconds = min(RETRY_SECONDS, lease_seconds / 10)
         self._interrupt = interrupt
         self._failed = failed
         self._stop = threading.Event()
@@ -78,7 +79,6 @@ class Heartbeat:
     def start(self) -> None:
         """Begin to beat; call from the event loop whose attempts it interrupts."""
         self._loop = asyncio.get_running_loop()
-        self._look()
         self._thread.start()
 
     def stop(self) -> None:
@@ -92,6 +92,8 @@ class Heartbeat:
     def hold(self, job_id: UUID, lease_seq: int, *, asked_at: float) -> None:
         """Renew this lease from now on; its start was asked for at the monotonic *asked_at*."""
         self._held[job_id.int] = _Held(job_id, lease_seq, asked_at)
+        if self._looking is None:
+            self._look_later()
 
     def drop(self, job_id: UUID, lease_seq: int) -> None:
         """Renew this lease no more; a later lease of the same job stays held."""
@@ -100,10 +102,15 @@ class Heartbeat:
             del self._held[job_id.int]
 
     def _look(self) -> None:
-        """From the event loop, again and again."""
-        every_seconds = min(RETRY_SECONDS, self._lease_seconds / 10)
-        self._give_up(self._all_held(), doubtful_in=2 * every_seconds)
-        self._looking = asyncio.get_running_loop().call_later(every_seconds, self._look)
+        """From the event loop, again and again while anything is held."""
+        self._looking = None
+        if self._held:
+            self._give_up(self._all_held(), doubtful_in=2 * self._look_every_seconds)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._loop is not None and not self._stop.is_set():
+            self._looking = self._loop.call_later(self._look_every_seconds, self._look)
 
     @property
     def is_alive(self) -> bool:

@@ -8,7 +8,7 @@ themselves do not depend on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from async_jobs.core.endings import Endings, FlowKey, Tally
@@ -16,6 +16,7 @@ from async_jobs.core.outcome import Outcome
 from async_jobs.models import StartedJob
 
 EVERY_SECONDS = 1.0
+UNTIL_WOKEN_SECONDS = 3_600.0
 
 
 class ReportDesk(Protocol):
@@ -27,21 +28,33 @@ class ReportDesk(Protocol):
 
 
 class Reporter:
-    """Counts the outcomes of one worker and reports them from a loop that calls `tick`."""
+    """Counts the outcomes of one worker and reports them from a loop that calls `tick`.
 
-    def __init__(self, desk: ReportDesk) -> None:
+    *wake* is called when there is something to look at again, and ends that loop's sleep.
+    """
+
+    def __init__(self, desk: ReportDesk, wake: Callable[[], None] = lambda: None) -> None:
         self._desk = desk
+        self._wake = wake
         self._tally = Tally()
+        self._next_at = 0.0
 
     def count(self, job: StartedJob, outcome: Outcome) -> None:
         """An attempt ended like this."""
         if outcome.sign is not None:
+            if self._tally.is_empty:
+                self._wake()
             flow = FlowKey(job.use_case, job.tenant_id, job.type)
             self._tally.add(flow, outcome.sign, probe=job.probe)
 
     async def tick(self) -> float:
         """Report if there is something to report; seconds until the next time."""
         now = time.monotonic()
+        if self._tally.is_empty:
+            return UNTIL_WOKEN_SECONDS
+        if now < self._next_at:
+            return self._next_at - now
+        self._next_at = now + EVERY_SECONDS
         use_cases = self._tally.use_cases
         endings = self._tally.take(at=now)
         if endings is None:
@@ -49,6 +62,7 @@ class Reporter:
         try:
             watched = await self._desk.report_endings(endings, use_cases)
         except BaseException:
+            self._next_at = 0.0
             self._tally.put_back(endings)
             raise
         self._tally.told(endings, watched, at=now)

@@ -87,7 +87,7 @@ class Worker:
         self._bus = bus
         self._slots = Slots(concurrency)
         self._recorder = Recorder(desk, lease_seconds=lease_seconds, bus=bus)
-        self._reporter = Reporter(desk)
+        self._reporter = Reporter(desk, lambda: self._reporting.wake())
         self._reporting = Loop("report of failures", self._reporter.tick, bus=bus)
         self._heartbeat = Heartbeat(
             keeper,

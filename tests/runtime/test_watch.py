@@ -280,6 +280,8 @@ async def test_nothing_else_is_answered(stand: Stand, request_line: str, status:
 async def test_requests_too_large_or_too_slow_are_hung_up(
     stand: Stand, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(health_module, "LEAST_PATIENCE_SECONDS", PATIENCE_SECONDS)
+    stand.health = stand.watch.health = Health(interval_seconds=0.0, give_up_seconds=0.0)
     monkeypatch.setattr(watch_module, "REQUEST_SECONDS", 0.0)
     monkeypatch.setattr(watch_module, "PROBE_SECONDS", 0.1)
 

@@ -292,7 +292,8 @@ FULL, IDLE, NO_TURN = Pass(free=0), Pass(free=5), Pass(had_turn=False)
         (FULL, 4.0, 0.2),
         (FULL, 500.0, LONGEST_PAUSE_SECONDS),
         (NO_TURN, 4.0, 0.2),
-        (IDLE, 0.1, SHORTEST_PAUSE_SECONDS),
+        (IDLE, 0.0, SHORTEST_PAUSE_SECONDS),
+        (IDLE, 0.1, 0.1),
         (IDLE, 0.3, UNTIL_WOKEN_SECONDS),
     ],
     ids=[
@@ -302,6 +303,7 @@ FULL, IDLE, NO_TURN = Pass(free=0), Pass(free=5), Pass(had_turn=False)
         "full for long",
         "full for ages",
         "no turn",
+        "just idle",
         "idle for a moment",
         "idle",
     ],
@@ -320,6 +322,29 @@ async def test_the_next_pass_comes_when_it_may_find_something(
     pacing(dispatcher, monkeypatch, done, 1_000.0 + quiet_seconds)
 
     assert await dispatcher.tick() == pytest.approx(pause_seconds)
+
+
+async def test_what_was_found_empty_is_looked_at_before_a_turn_is_taken(
+    jobs: JobFactory,
+    make_clocked_dispatcher: MakeDispatcher,
+    store: JobStore,
+    sender: FakeSender,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[str] = []
+    take_turn = store.take_turn
+    monkeypatch.setattr(store, "take_turn", lambda name: turns.append(name) or take_turn(name))
+    await jobs.waiting()
+    dispatcher = make_clocked_dispatcher()
+
+    pauses = [await dispatcher.tick() for _ in range(5)]
+    looked = len(turns)
+    await jobs.waiting()
+    await dispatcher.tick()
+
+    assert pauses == [SHORTEST_PAUSE_SECONDS] * 5
+    assert looked == 2
+    assert len(sender.sent) == 2
 
 
 async def test_a_queue_that_accepts_nothing_is_a_failure_of_the_loop(

@@ -134,6 +134,24 @@ async def test_a_worker_that_has_been_idle_for_long_asks_every_other_interval(
     assert receiver._pause_seconds == 0.02
 
 
+async def test_while_jobs_come_with_a_hint_a_receiver_does_not_look_for_more(
+    postgres_line: PostgresLine, jobs: JobFactory
+) -> None:
+    receiver = postgres_line.receiver(poll_interval_seconds=0.05)
+    await receiver.start(1)
+    pauses = []
+    for is_hinted in (True, False):
+        await jobs.leased()
+        if is_hinted:
+            receiver.ring(QUEUE)
+        await receiver.wait(1)
+        assert len(await receiver.start(1)) == 1
+        await receiver.start(1)
+        pauses.append(receiver._pause_seconds)
+
+    assert pauses == [0.05, 0.02]
+
+
 async def test_jobs_of_other_queues_are_left_to_others(
     postgres_line: PostgresLine, jobs: JobFactory
 ) -> None:

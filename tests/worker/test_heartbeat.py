@@ -74,6 +74,21 @@ async def test_nothing_is_asked_of_the_database_while_nothing_is_held(keeper: Fa
     assert keeper.beats == []
 
 
+async def test_the_event_loop_looks_for_doubtful_leases_only_while_any_is_held(
+    keeper: FakeKeeper,
+) -> None:
+    job = started_job()
+    async with beating(keeper, Told(), lease=0.1) as heartbeat:
+        idle = heartbeat._looking
+        hold(heartbeat, job)
+        busy = heartbeat._looking
+        heartbeat.drop(job.id, job.lease_seq)
+        await until(lambda: heartbeat._looking is None)
+
+    assert idle is None
+    assert busy is not None
+
+
 async def test_a_dropped_lease_is_renewed_no_more(keeper: FakeKeeper) -> None:
     one, other = started_job(), started_job()
     async with beating(keeper, Told()) as heartbeat:

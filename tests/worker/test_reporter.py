@@ -11,7 +11,7 @@ from async_jobs.core.lifecycle import Move
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import StoreUnavailable
 from async_jobs.models import JobStatus
-from async_jobs.worker.reporter import Reporter
+from async_jobs.worker.reporter import EVERY_SECONDS, UNTIL_WOKEN_SECONDS, Reporter
 
 from .conftest import FakeDesk
 
@@ -25,6 +25,23 @@ async def test_an_idle_worker_sends_no_statement(desk: FakeDesk) -> None:
     await Reporter(desk).tick()
 
     assert desk.reports == []
+
+
+async def test_a_reporter_sleeps_until_something_ends_and_then_keeps_its_pace(
+    desk: FakeDesk,
+) -> None:
+    woken: list[str] = []
+    reporter = Reporter(desk, lambda: woken.append("woken"))
+    asleep = await reporter.tick()
+    for outcome in (FAILS, FAILS):
+        reporter.count(started_job(), outcome)
+    await reporter.tick()
+    reporter.count(started_job(), FAILS)
+
+    assert asleep == UNTIL_WOKEN_SECONDS
+    assert woken == ["woken"] * 2
+    assert 0.0 < await reporter.tick() <= EVERY_SECONDS
+    assert desk.reports == [Endings({MAIL: Count(2, 2)})]
 
 
 async def test_outcomes_that_say_nothing_about_a_flow_are_not_counted(desk: FakeDesk) -> None:
