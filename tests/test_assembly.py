@@ -118,7 +118,7 @@ async def test_stuck_handlers_keep_no_thread_from_the_others() -> None:
 async def test_a_pool_tries_again_soon_after_a_long_outage(database: str) -> None:
     config = AsyncJobsConfig(db_dsn=database)
     async with opened(config, name="ada", init_db=False, connections=1) as (store, _):
-        assert store._door._pool.reconnect_timeout <= 5
+        assert store._door.pool.reconnect_timeout <= 5
 
 
 async def test_a_pool_looks_for_a_connection_as_long_as_somebody_waits(

@@ -48,8 +48,8 @@ class Door:
     """Runs statements on a psycopg pool. Made by the JobStore; users never see it."""
 
     def __init__(self, pool: AsyncConnectionPool[Any], *, timeout_seconds: float) -> None:
-        self._pool = pool
-        self._timeout_seconds = timeout_seconds
+        self.pool = pool
+        self.timeout_seconds = timeout_seconds
 
     async def rows(
         self,
@@ -97,8 +97,8 @@ class Door:
     async def _borrowed(self) -> AsyncIterator[Connection]:
         try:
             async with (
-                asyncio.timeout(self._timeout_seconds),
-                self._pool.connection(timeout=self._timeout_seconds) as conn,
+                asyncio.timeout(self.timeout_seconds),
+                self.pool.connection(timeout=self.timeout_seconds) as conn,
                 _closed_if_it_leaves(conn),
             ):
                 yield conn
@@ -108,7 +108,7 @@ class Door:
             raise
         except (PoolTimeout, TimeoutError) as error:
             raise StoreUnavailable(
-                f"The database gave no answer within {self._timeout_seconds:g} s."
+                f"The database gave no answer within {self.timeout_seconds:g} s."
             ) from error
         except psycopg.Error as error:
             if not isinstance(error, psycopg.OperationalError) and not _leaves(error):
@@ -116,6 +116,12 @@ class Door:
             raise StoreUnavailable(
                 f"The database cannot be used: {type(error).__name__}."
             ) from error
+
+
+def is_refusal(error: StoreUnavailable) -> bool:
+    """Whether the server itself ended the statement, and so nothing of it is stored."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.Error) and bool(cause.sqlstate) and not _leaves(cause)
 
 
 def _deadlocked(error: pg.DeadlockDetected) -> StoreUnavailable:

@@ -1,6 +1,7 @@
 """How accepted jobs become rows: dedupe and quotas, free of races.
 
     nothing of the below      one statement, one commit
+    single jobs together      calls at the same time share statement and commit: see `convoy.py`
     dedupe_key, chosen id     the unique index decides who is first; only for the second caller a
                               second statement looks up the first one's job, and its id is the
                               answer. Same key or id, other request: refused
@@ -24,9 +25,10 @@ from psycopg.rows import scalar_row, tuple_row
 
 from async_jobs.core.clock import Clock
 from async_jobs.core.overload import wait_seconds
-from async_jobs.errors import DedupeConflict, JobIdTaken, QuotaExceeded
+from async_jobs.errors import DedupeConflict, JobIdTaken, QuotaExceeded, StoreUnavailable
 from async_jobs.models import AcceptedJob, Enqueued
-from async_jobs.store.door import Connection, Door
+from async_jobs.store.convoy import Single, convoy_of
+from async_jobs.store.door import Connection, Door, is_refusal
 from async_jobs.store.queries import query
 from async_jobs.telemetry import traces
 
@@ -43,6 +45,10 @@ SHORTEST_RUN_SECONDS = 1e-3
 UNKNOWN_WAIT_SECONDS = 5.0
 _MOST_LOOKS = 5
 """A twin that was in the way may have ended before it is looked up."""
+MOST_SHARED_CHARACTERS = 16_384
+"""A longer payload goes alone: it would gain nothing, and keep its neighbours waiting."""
+TWIN_PATIENCE = "250ms"
+"""How long those who share a statement wait for a stranger's transaction that holds a twin."""
 
 
 class Enqueuer:
@@ -65,16 +71,66 @@ class Enqueuer:
 
         Raises QuotaExceeded, DedupeConflict or JobIdTaken, and then has stored nothing.
         """
-        doubtful = [job for job in jobs if job.is_repeatable]
-        plain = [job for job in jobs if not job.is_repeatable]
         with traces.enqueuing(jobs):
-            if not quotas and (not doubtful or len(jobs) == 1):
-                twins = await self._insert(plain, doubtful, hints, connection)
+            if len(jobs) == 1 and not quotas:
+                return [await self._store_single(jobs[0], hints, connection)]
+            contexts = [traces.context_to_store()] * len(jobs)
+            if not quotas and not any(job.is_repeatable for job in jobs):
+                twins = await self._insert(jobs, hints, contexts, connection)
             else:
                 async with self._door.transaction(connection) as conn:
                     await self._check_quotas(jobs, quotas, use_cases, conn)
-                    twins = await self._insert(plain, doubtful, hints, conn)
+                    twins = await self._insert(jobs, hints, contexts, conn)
         return _answers(jobs, twins)
+
+    async def _store_single(
+        self, job: AcceptedJob, hints: Sequence[str], connection: Connection | None
+    ) -> Enqueued:
+        single = Single(job, hints, traces.context_to_store())
+        small = len(job.payload_json) <= MOST_SHARED_CHARACTERS
+        if connection is not None or not small or self._clock.now() is not None:
+            return await self._insert_single(single, connection)
+        convoy = convoy_of(self._door.pool, (self._door.timeout_seconds, job.is_repeatable))
+        return await convoy.store(single, self)
+
+    async def alone(self, single: Single) -> Enqueued:
+        """Store one job, in a statement of its own."""
+        return await self._insert_single(single, None)
+
+    async def together(self, singles: Sequence[Single]) -> list[Enqueued | Exception | None]:
+        """Store jobs of several callers, all plain or all repeatable, in one statement.
+
+        None for those that are to go alone: they have twins, or what was wrong with one of them
+        kept all of them out.
+        """
+        distinct = _distinct(singles)
+        try:
+            stored = await self._insert_distinct(distinct)
+        except StoreUnavailable as error:
+            if not is_refusal(error):
+                return [_anew(error) for _ in singles]
+            stored = set()
+        except Exception:
+            # One of them is to blame; alone, each is told what is wrong with it.
+            stored = set()
+        taken = {id(single) for single in distinct if single.job.id in stored}
+        return [Enqueued(one.job.id) if id(one) in taken else None for one in singles]
+
+    async def _insert_distinct(self, singles: Sequence[Single]) -> set[UUID]:
+        """Store what has no twin; the ids of those."""
+        jobs = [single.job for single in singles]
+        hints = list(dict.fromkeys(hint for single in singles for hint in single.hints))
+        params = self._params(jobs, hints, [single.trace_context for single in singles])
+        if not jobs[0].is_repeatable:
+            await self._door.rows(_INSERT, params, tuple_row)
+            return {job.id for job in jobs}
+        params |= _twin_params(jobs, TWIN_PATIENCE)
+        return {row[0] for row in await self._door.rows(_INSERT_ABSENT, params, tuple_row)}
+
+    async def _insert_single(self, single: Single, connection: Connection | None) -> Enqueued:
+        contexts = [single.trace_context]
+        twins = await self._insert([single.job], single.hints, contexts, connection)
+        return _answers([single.job], twins)[0]
 
     async def find_stored(
         self, jobs: Sequence[AcceptedJob], *, connection: Connection | None
@@ -89,31 +145,35 @@ class Enqueuer:
 
     async def _insert(
         self,
-        plain: Sequence[AcceptedJob],
-        doubtful: Sequence[AcceptedJob],
+        jobs: Sequence[AcceptedJob],
         hints: Sequence[str],
+        contexts: Sequence[str | None],
         conn: Connection | None,
     ) -> dict[UUID, UUID]:
         """Store the jobs; gives the twin's id for each that was there already."""
+        doubtful = [job for job in jobs if job.is_repeatable]
+        plain = jobs if not doubtful else [job for job in jobs if not job.is_repeatable]
         if plain:
-            await self._door.rows(_INSERT, self._params(plain, hints), tuple_row, on=conn)
-        return await self._insert_or_find(doubtful, hints, conn) if doubtful else {}
-
-    async def _insert_or_find(
-        self, jobs: Sequence[AcceptedJob], hints: Sequence[str], conn: Connection | None
-    ) -> dict[UUID, UUID]:
-        firsts, others = _apart(jobs)
-        twins = await self._insert_absent(firsts, hints, conn)
+            params = self._params(plain, hints, contexts[: len(plain)])
+            await self._door.rows(_INSERT, params, tuple_row, on=conn)
+        if not doubtful:
+            return {}
+        firsts, others = _apart(doubtful)
+        twins = await self._insert_absent(firsts, hints, contexts, conn)
         return twins | (await self._find(others, conn) if others else {})
 
     async def _insert_absent(
-        self, jobs: Sequence[AcceptedJob], hints: Sequence[str], conn: Connection | None
+        self,
+        jobs: Sequence[AcceptedJob],
+        hints: Sequence[str],
+        contexts: Sequence[str | None],
+        conn: Connection | None,
     ) -> dict[UUID, UUID]:
         absent = {job.id: job for job in jobs}
         twins: dict[UUID, UUID] = {}
         for _ in range(_MOST_LOOKS):
-            params = self._params(list(absent.values()), hints)
-            params["dedupe_keys"] = [job.dedupe_key for job in absent.values()]
+            left = list(absent.values())
+            params = self._params(left, hints, contexts[: len(left)]) | _twin_params(left)
             for stored_id, _ in await self._door.rows(_INSERT_ABSENT, params, tuple_row, on=conn):
                 del absent[stored_id]
             if absent:
@@ -197,7 +257,9 @@ class Enqueuer:
         params = {"tenant_id": tenant_id, "dedupe_keys": list(keys)}
         return int((await self._door.rows(_FIND_LIVE_TWINS, params, scalar_row, on=conn))[0])
 
-    def _params(self, jobs: Sequence[AcceptedJob], hints: Sequence[str]) -> dict[str, object]:
+    def _params(
+        self, jobs: Sequence[AcceptedJob], hints: Sequence[str], contexts: Sequence[str | None]
+    ) -> dict[str, object]:
         return {
             "now": self._clock.now(),
             "ids": [job.id for job in jobs],
@@ -211,11 +273,37 @@ class Enqueuer:
             "priorities": [job.priority for job in jobs],
             "max_attempts": [job.max_attempts for job in jobs],
             "backoff_policies": [job.backoff_json for job in jobs],
-            "trace_contexts": [traces.context_to_store()] * len(jobs),
+            "trace_contexts": list(contexts),
             "latest_deadlines": [job.latest_deadline_at for job in jobs],
             "timeouts_seconds": [job.timeout_seconds for job in jobs],
             "hints": list(hints),
         }
+
+
+def _twin_params(
+    jobs: Sequence[AcceptedJob], patience: str | None = None
+) -> dict[str, object]:
+    return {"dedupe_keys": [job.dedupe_key for job in jobs], "patience": patience}
+
+
+def _anew(error: StoreUnavailable) -> StoreUnavailable:
+    """The same for another caller: a raised error carries the traceback of one."""
+    own = StoreUnavailable(str(error))
+    own.__cause__ = error.__cause__
+    return own
+
+
+def _distinct(singles: Sequence[Single]) -> list[Single]:
+    """Those of *singles* that are not in each other's way: the first of each id and each key."""
+    taken: set[object] = set()
+    distinct = []
+    for single in singles:
+        job = single.job
+        names = {job.id, (job.tenant_id, job.dedupe_key or job.id)}
+        if taken.isdisjoint(names):
+            distinct.append(single)
+            taken |= names
+    return distinct
 
 
 def _answers(jobs: Sequence[AcceptedJob], twins: Mapping[UUID, UUID]) -> list[Enqueued]:

@@ -56,10 +56,14 @@ SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(hints)s::text[]) AS hint
 
 -- name: insert_absent_jobs
 -- Jobs that may be there already: their caller chose the id, or they have a dedupe_key (one
--- unfinished job per tenant and key). DO NOTHING waits for a twin that is being inserted right now;
--- gives the ids that are new.
+-- unfinished job per tenant and key). DO NOTHING waits for a twin that is being inserted right now,
+-- but no longer than `patience` where several callers share the statement; gives the ids that
+-- are new.
 WITH clock AS MATERIALIZED (
-    SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now
+    SELECT
+        coalesce(%(now)s::timestamptz, clock_timestamp()) AS now,
+        CASE WHEN %(patience)s::text IS NOT NULL
+            THEN set_config('lock_timeout', %(patience)s::text, true) END
 ),
 stored AS (
     INSERT INTO jobs (
