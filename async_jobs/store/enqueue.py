@@ -280,9 +280,7 @@ class Enqueuer:
         }
 
 
-def _twin_params(
-    jobs: Sequence[AcceptedJob], patience: str | None = None
-) -> dict[str, object]:
+def _twin_params(jobs: Sequence[AcceptedJob], patience: str | None = None) -> dict[str, object]:
     return {"dedupe_keys": [job.dedupe_key for job in jobs], "patience": patience}
 
 
