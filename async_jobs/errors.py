@@ -18,7 +18,7 @@
     │   ├── DuplicateHandler    .type
     │   ├── UnknownType         .type .closest
     │   └── InvalidPayload      .type .problems
-    ├── TransportError          .queue .retryable
+    ├── TransportError          .queue .reason .retryable
     ├── TraceError              .line .column (of a CSV for `async-jobs simulate`)
     └── ApiError                .status .code .detail (raised by the HTTP client)
 
@@ -234,6 +234,7 @@ class TransportError(AsyncJobsError):
 
     def __init__(self, queue: str, reason: str, *, retryable: bool = True) -> None:
         self.queue = queue
+        self.reason = reason
         self.retryable = retryable
         super().__init__(f"Queue {queue}: {reason}")
 

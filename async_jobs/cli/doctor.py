@@ -1,13 +1,13 @@
 """`async-jobs doctor`: what is wrong with the configuration, the database, the processes.
 
-Prints what was found, what is needed and what to do. Exit code 0: all is well. 1: something is
-not. 2: the configuration cannot be used, or the database cannot be reached.
+Prints what was found, what is needed and what to do: the server and its upkeep, what holds dead
+rows back, SQS queues and what this process may do with them, who is alive.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -21,12 +21,18 @@ from async_jobs.runtime.signals import exit_on_term
 REACHED_WITHIN_SECONDS = 5.0
 
 if TYPE_CHECKING:
+    from async_jobs.config import AsyncJobsConfig
     from async_jobs.core.checkup import Finding
+    from async_jobs.core.queue_checkup import QueueSeen
     from async_jobs.store.jobs import JobStore
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look the whole system over: found, needed, do this."""
+    """Look the whole system over: found, needed, do this.
+
+    Exit code 0: all is well. 1: something is not. 2: the configuration cannot be used, or the
+    database cannot be reached.
+    """
     from async_jobs.cli.process import run_process
 
     run_process(lambda: _run(as_json))
@@ -47,7 +53,7 @@ async def _run(as_json: bool) -> None:
         text = "ASYNC_JOBS_DB_DSN: no connection within 5 s; is the server up and reachable?"
         raise ConfigError([text]) from error
     try:
-        found = await _findings(JobStore(pool))
+        found = await _findings(config, JobStore(pool))
     finally:
         await pool.close(timeout=2.0)
     typer.echo(json.dumps([asdict(each) for each in found]) if as_json else told(found))
@@ -55,14 +61,48 @@ async def _run(as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-async def _findings(store: JobStore) -> Sequence[Finding]:
+async def _findings(config: AsyncJobsConfig, store: JobStore) -> Sequence[Finding]:
     from async_jobs.core.checkup import findings
+    from async_jobs.core.queue_checkup import queue_findings
     from async_jobs.store.migrate import latest_version
 
-    examined, epoch = await store.steering.examine(), time.time()
+    examined = await store.steering.examine()
     needed = latest_version()
-    seen = await _alive(store) if examined.schema_version >= needed else {}
-    return findings(examined, epoch=epoch, needed_schema=needed, alive=seen)
+    found = findings(
+        examined,
+        needed_schema=needed,
+        prepares=config.prepare_threshold is not None,
+        alive=await _alive(store) if examined.schema_version >= needed else {},
+    )
+    for seen in await _queues(config):
+        found += queue_findings(
+            seen,
+            dispatch_lease_seconds=config.dispatch_lease_seconds,
+            visibility_seconds=config.worker_visibility_timeout_seconds,
+        )
+    return found
+
+
+async def _queues(config: AsyncJobsConfig) -> Sequence[QueueSeen]:
+    """Every SQS queue, asked at the same time; boto3 is loaded only where there is one."""
+    from async_jobs.assembly import SqsClients
+
+    places = {name: each.sqs_queue_url for name, each in config.use_cases.items()}
+    if not any(places.values()):
+        return []
+    from async_jobs.transport.queue_checkup import examine_queue
+
+    clients = SqsClients({})
+    try:
+        return await asyncio.gather(
+            *[
+                examine_queue(clients.client_for(url), url, use_case=name)
+                for name, url in places.items()
+                if url
+            ]
+        )
+    finally:
+        clients.close()
 
 
 async def _alive(store: JobStore) -> Mapping[str, int]:
@@ -72,12 +112,14 @@ async def _alive(store: JobStore) -> Mapping[str, int]:
 
 
 def told(found: Sequence[Finding]) -> str:
-    """A line for each finding, and below it what to do."""
+    """A line for each finding; where it is not well, what is needed and below it what to do."""
     lines = []
     for each in found:
-        sign = "ok " if each.is_well else "BAD"
-        lines.append(f"{sign} {each.name}: {each.found}; needed: {each.needed}")
-        lines += [] if each.is_well else [f"    do this: {each.remedy}"]
+        if each.is_well:
+            lines.append(f"ok  {each.name}: {each.found}")
+        else:
+            lines.append(f"BAD {each.name}: {each.found}; needed: {each.needed}")
+            lines.append(f"    do this: {each.remedy}")
     return "\n".join(lines)
 
 

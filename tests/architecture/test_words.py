@@ -109,6 +109,7 @@ OTHER_MEANINGS = (
     ("signal", "dev/", "signals of the operating system"),
     ("signals", "dev/", "signals of the operating system"),
     ("final", "dev/child.py", "a child that will not be started again"),
+    ("active", "store/doctor.sql", "PostgreSQL's word for a replication slot that is read"),
     ("vacuum", "store/migrations/0001_jobs.sql", "PostgreSQL's setting"),
 )
 
