@@ -10,8 +10,9 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from psycopg import ProgrammingError
@@ -25,6 +26,8 @@ from async_jobs.core.slo import SloRecord
 from async_jobs.errors import ConfigError
 from async_jobs.models import LateRetry, OnLate
 from async_jobs.registry import JobRegistry
+from async_jobs.runtime.health import Health
+from async_jobs.runtime.loop import Loop
 from async_jobs.runtime.presence import Presence
 from async_jobs.runtime.slo_writer import SloWriter
 from async_jobs.scheduler.dispatch import Dispatcher
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from async_jobs.transport.sqs import SqsClient
 
 Pool = AsyncConnectionPool[Any]
+Vitals = Callable[[], Mapping[str, object]]
 
 RECONNECT_SECONDS = 3.0
 """After so long the pool begins anew: its backoff would double for minutes, beyond the outage."""
@@ -101,14 +105,21 @@ class SqsClients:
     """Makes one SQS client per endpoint, when first asked, and closes them all."""
 
     made: dict[str, SqsClient]
+    bus: Bus = field(default_factory=Bus)
 
     def client_for(self, queue_url: str) -> SqsClient:
         from async_jobs.transport.sqs import SqsClient
 
         place = queue_url.rpartition("/")[0]
         if place not in self.made:
-            self.made[place] = SqsClient(queue_url)
+            self.made[place] = SqsClient(queue_url, bus=self.bus)
         return self.made[place]
+
+    def counts(self) -> dict[str, object]:
+        """Requests by operation and tickets that opened nothing, since the process started."""
+        requests = sum((client.requests for client in self.made.values()), Counter())
+        void = sum(client.void_tickets for client in self.made.values())
+        return {"sqs_requests": dict(requests), "void_tickets": void} if self.made else {}
 
     def close(self) -> None:
         for client in self.made.values():
@@ -187,8 +198,30 @@ def build_slo_writer(config: AsyncJobsConfig, store: JobStore, *, bus: Bus) -> S
     return SloWriter(record, store.slo)
 
 
+def no_vitals() -> Mapping[str, object]:
+    """A process that tells nothing of itself."""
+    return {}
+
+
+def vitals_of(health: Health, loops: Sequence[Loop], clients: SqsClients) -> Vitals:
+    """What a process tells of itself when it says that it lives: times are since it last did."""
+
+    def vitals() -> Mapping[str, object]:
+        return {
+            "lag_seconds": round(health.take_longest_lag(), 4),
+            "tick_seconds": round(max((loop.take_longest() for loop in loops), default=0.0), 4),
+            **clients.counts(),
+        }
+
+    return vitals
+
+
 def build_scheduler_presence(
-    name: str, config: AsyncJobsConfig, store: JobStore, scheduler: Scheduler
+    name: str,
+    config: AsyncJobsConfig,
+    store: JobStore,
+    scheduler: Scheduler,
+    vitals: Vitals = no_vitals,
 ) -> Presence:
     """Has *scheduler* seen by others, and steered by what operators set."""
 
@@ -199,7 +232,7 @@ def build_scheduler_presence(
         store.steering,
         name=name,
         role="scheduler",
-        serves=lambda: {"use_cases": list(config.use_cases)},
+        serves=lambda: {"use_cases": list(config.use_cases), **vitals()},
         stop=scheduler.stop,
         steer=steer,
     )
@@ -211,6 +244,7 @@ def build_worker_presence(
     store: JobStore,
     registry: JobRegistry,
     worker: Worker,
+    vitals: Vitals = no_vitals,
 ) -> Presence:
     """Has *worker* seen by others: its queues, the types it has handlers for, what runs."""
     places = [_place(config, queue) for queue in config.worker_queue or config.use_cases]
@@ -222,6 +256,7 @@ def build_worker_presence(
             "types": sorted(registry.types()),
             "running": worker.running,
             "concurrency": config.worker_concurrency,
+            **vitals(),
         }
 
     return Presence(

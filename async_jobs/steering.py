@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from async_jobs.config import AsyncJobsConfig, TenantQuota, UseCaseConfig
 from async_jobs.core.explain import Bounds, Explanation, Snapshot, explain
+from async_jobs.core.exposition import Figures
 from async_jobs.core.forecast import Demand
 from async_jobs.core.overrides import (
     CAPACITY,
@@ -98,6 +99,8 @@ class SloDesk(Protocol):
         self, use_cases: Sequence[str], *, window: str, tenant_id: str, most_tenants: int
     ) -> Reading: ...
 
+    async def count_dead_rows(self) -> int: ...
+
 
 @dataclass(slots=True)
 class _Known:
@@ -176,7 +179,31 @@ class Steering:
 
         Raises UnknownUseCase, StoreUnavailable.
         """
-        found = await self.slo(use_case)
+        return await self._scaling(
+            await self.slo(use_case),
+            slots_per_worker=slots_per_worker,
+            within_seconds=within_seconds,
+            lead_seconds=lead_seconds,
+        )
+
+    async def figures(self) -> Figures:
+        """What Prometheus and meters are told of the whole system; bounded statements."""
+        found = await self.slo()
+        return Figures(
+            use_cases=found,
+            processes=await self.processes(),
+            workers_needed=(await self._scaling(found)).workers,
+            dead_rows=await self._desk.slo.count_dead_rows(),
+        )
+
+    async def _scaling(
+        self,
+        found: Sequence[UseCaseSlo],
+        *,
+        slots_per_worker: int | None = None,
+        within_seconds: float = WITHIN_SECONDS,
+        lead_seconds: float = LEAD_SECONDS,
+    ) -> Scaling:
         paused = paused_by(await self._desk.steering.find_overrides())
         return scaling(
             [await self._load(each, paused=each.use_case in paused) for each in found],

@@ -22,7 +22,7 @@ from typer.main import get_command
 from async_jobs import JobService, create_jobs_router, errors
 from async_jobs.cli.config import settings_table
 from async_jobs.cli.main import COMMANDS, function_of
-from async_jobs.core.exposition import FIGURES
+from async_jobs.core.exposition import FIGURES, OF_ALL
 from async_jobs.core.lifecycle import LIFECYCLE
 from async_jobs.failpoints import POINTS
 from async_jobs.models import JobStatus
@@ -203,7 +203,7 @@ def instruments() -> str:
 
 def figures() -> str:
     """Every figure that Prometheus is told."""
-    rows = [(f"`async_jobs_{name}`", text) for name, (text, _) in FIGURES.items()]
+    rows = [(f"`async_jobs_{name}`", text) for name, (text, _) in {**FIGURES, **OF_ALL}.items()]
     return _table(("metric", "says"), rows)
 
 

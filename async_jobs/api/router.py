@@ -31,7 +31,6 @@ from async_jobs.api.problems import Refusal, other_tenant
 from async_jobs.api.route import route_class
 from async_jobs.core.acceptance import NAME_PATTERN
 from async_jobs.core.exposition import CONTENT_TYPE, exposition
-from async_jobs.core.overrides import alive
 from async_jobs.core.slo import WINDOWS
 from async_jobs.errors import InvalidJob
 from async_jobs.models import Enqueued, Job, JobStatus
@@ -295,8 +294,7 @@ class _Endpoints:
         """The same figures of all use cases for Prometheus; not for a token bound to one tenant."""
         _for_all_tenants(caller)
         service = await self._service()
-        found = await self._in_time(service.slo())
-        text = exposition(found, alive(await self._in_time(service.processes())))
+        text = exposition(await self._in_time(service.figures()))
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def get_job(self, job_id: JobId, caller: Caller) -> Response:

@@ -159,11 +159,11 @@ def with_option(config: AsyncJobsConfig, option: str, **value: Any) -> AsyncJobs
 
 @asynccontextmanager
 async def opened(
-    config: AsyncJobsConfig, *, name: str, init_db: bool, connections: int
+    config: AsyncJobsConfig, *, name: str, init_db: bool, connections: int, bus: Bus | None = None
 ) -> AsyncIterator[tuple[JobStore, SqsClients]]:
     """The store on an open pool with a schema that fits, and a place for SQS clients."""
     pool = create_pool(config, application_name=name, max_size=connections)
-    clients = SqsClients({})
+    clients = SqsClients({}, bus or Bus())
     try:
         try:
             await pool.open(wait=True, timeout=START_TIMEOUT_SECONDS)

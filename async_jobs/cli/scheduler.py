@@ -44,7 +44,7 @@ async def _run(options: Options, init_db: bool, log_level: str | None) -> None:
     connections = min(config.db_pool_max_size, 2 + len(config.use_cases))
     interval = config.scheduler_interval_seconds
     with watched(config, "scheduler", name, interval_seconds=interval, bus=bus) as watch:
-        async with opened(config, name=name, init_db=init_db, connections=connections) as (
+        async with opened(config, name=name, init_db=init_db, connections=connections, bus=bus) as (
             store,
             clients,
         ):
@@ -65,10 +65,13 @@ async def _schedule(
         build_scheduler,
         build_scheduler_presence,
         build_slo_writer,
+        vitals_of,
     )
     from async_jobs.cli.process import listening, stop_when_asked
+    from async_jobs.runtime.gauges import gauging
     from async_jobs.runtime.presence import present
     from async_jobs.runtime.slo_writer import writing
+    from async_jobs.service import JobService
     from async_jobs.telemetry.events import ProcessStarted
     from async_jobs.telemetry.metrics import subscribe_if_configured
 
@@ -76,9 +79,12 @@ async def _schedule(
     stop_when_asked(watch, service.stop)
     watch.health.watch(service.loops)
     subscribe_if_configured(bus, by_tenant=config.slo_by_tenant == "on")
+    vitals = vitals_of(watch.health, service.loops, clients)
+    seen = build_scheduler_presence(name, config, store, service, vitals)
     async with (
         writing(build_slo_writer(config, store, bus=bus), bus=bus),
-        present(build_scheduler_presence(name, config, store, service), bus=bus) as presence,
+        gauging(JobService(config, store), bus=bus),
+        present(seen, bus=bus) as presence,
         listening(build_due_listener(name, config, service, presence.wake), bus=bus),
     ):
         watch.health.probe = store.ping

@@ -67,7 +67,10 @@ async def _run(
     interval = config.worker_poll_interval_seconds
     with watched(config, "worker", name, interval_seconds=interval, bus=bus) as watch:
         load_handlers(required_handlers(handlers or config.handlers_module))
-        async with opened(config, name=name, init_db=init_db, connections=4) as (store, clients):
+        async with opened(config, name=name, init_db=init_db, connections=4, bus=bus) as (
+            store,
+            clients,
+        ):
             await _work(name, config, store, clients, watch, bus)
     bus.emit(ProcessStopped(role="worker", name=name))
 
@@ -86,6 +89,7 @@ async def _work(
         build_slo_writer,
         build_worker,
         build_worker_presence,
+        vitals_of,
     )
     from async_jobs.cli.process import listening, stop_when_asked, threads_for_handlers
     from async_jobs.registry import job_registry
@@ -102,9 +106,11 @@ async def _work(
     )
     service.tell(watch.health)
     subscribe_if_configured(bus, by_tenant=config.slo_by_tenant == "on")
+    vitals = vitals_of(watch.health, service.loops, clients)
+    seen = build_worker_presence(name, config, store, job_registry, service, vitals)
     async with (
         writing(build_slo_writer(config, store, bus=bus), bus=bus),
-        present(build_worker_presence(name, config, store, job_registry, service), bus=bus),
+        present(seen, bus=bus),
         listening(build_leased_listener(name, config, receivers), bus=bus),
     ):
         watch.health.probe = store.ping

@@ -223,7 +223,7 @@ def _held_back(examined: Examined) -> Iterator[Finding]:
         f"{oldest:.0f} s{by}{blind}",
         f"at most {MOST_TRANSACTION_SECONDS:g} s",
         oldest <= MOST_TRANSACTION_SECONDS,
-        f"end it: SELECT pg_terminate_backend({holder.get('pid')}); no dead row goes before",
+        f"end it with pg_terminate_backend({holder.get('pid')}); no dead row goes before",
     )
     number, age = examined.prepared_transactions, examined.prepared_seconds
     yield finding(
@@ -239,7 +239,7 @@ def _held_back(examined: Examined) -> Iterator[Finding]:
         f"idle: {slots}" if slots else "none that is idle and holds rows",
         "none that is idle and holds rows",
         not slots,
-        "start their readers again, or drop them: SELECT pg_drop_replication_slot(name)",
+        "start their readers again, or drop them with pg_drop_replication_slot",
     )
 
 

@@ -7,8 +7,12 @@ gauge, for sums over windows may fall.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from async_jobs.core.explain import GONE_AFTER_SECONDS
+from async_jobs.core.overrides import ProcessSeen, alive
 from async_jobs.core.slo_report import UseCaseSlo
 
 Sample = tuple[Mapping[str, str], float]
@@ -69,18 +73,87 @@ FIGURES: Mapping[str, tuple[str, Callable[[UseCaseSlo], Iterable[Sample]]]] = {
 }
 
 
-def exposition(found: Sequence[UseCaseSlo], processes: Mapping[str, int]) -> str:
-    """The figures of *found*, and how many *processes* of each role were seen lately."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The whole system: its use cases, its processes, what it needs, and how its table is."""
+
+    use_cases: Sequence[UseCaseSlo]
+    processes: Sequence[ProcessSeen]
+    workers_needed: int
+    dead_rows: int
+
+
+def _alive(found: Figures) -> Iterable[Sample]:
+    return [({"role": role}, float(number)) for role, number in alive(found.processes).items()]
+
+
+def _longest(name: str) -> Callable[[Figures], Iterable[Sample]]:
+    """The largest of a figure that processes tell of themselves, by role."""
+
+    def samples(found: Figures) -> Iterable[Sample]:
+        longest: dict[str, float] = {}
+        for one in found.processes:
+            if one.seen_seconds < GONE_AFTER_SECONDS and name in one.serves:
+                longest[one.role] = max(longest.get(one.role, 0.0), one.serves[name])
+        return [({"role": role}, value) for role, value in longest.items()]
+
+    return samples
+
+
+def _requests(found: Figures) -> Iterable[Sample]:
+    total: Counter[str] = Counter()
+    for one in found.processes:
+        if one.seen_seconds < GONE_AFTER_SECONDS:
+            total.update(one.serves.get("sqs_requests", {}))
+    return [({"operation": operation}, number) for operation, number in sorted(total.items())]
+
+
+def _void(found: Figures) -> Iterable[Sample]:
+    living = [one for one in found.processes if one.seen_seconds < GONE_AFTER_SECONDS]
+    return [({}, sum(one.serves.get("void_tickets", 0) for one in living))]
+
+
+OF_ALL: Mapping[str, tuple[str, Callable[[Figures], Iterable[Sample]]]] = {
+    "processes": ("Schedulers and workers that are alive.", _alive),
+    "workers_needed": (
+        "Workers that keep every promise of the next ten minutes.",
+        lambda found: [({}, found.workers_needed)],
+    ),
+    "dead_rows": (
+        "Dead row versions of the table, as PostgreSQL estimates them.",
+        lambda found: [({}, found.dead_rows)],
+    ),
+    "loop_lag_seconds": (
+        "The longest that an event loop let a call wait in the last 20 s, by role.",
+        _longest("lag_seconds"),
+    ),
+    "tick_seconds": (
+        "The longest pass of a loop in the last 20 s, by role; a worker's has a long poll in it.",
+        _longest("tick_seconds"),
+    ),
+    "sqs_requests": (
+        "Requests to SQS by the processes that are alive, since each started.",
+        _requests,
+    ),
+    "void_tickets": (
+        "Tickets that opened nothing (delivered twice, lease taken back), counted likewise.",
+        _void,
+    ),
+}
+
+
+def exposition(found: Figures) -> str:
+    """Everything in *found*, a family of samples for each name."""
     lines: list[str] = []
     for name, (meaning, samples) in FIGURES.items():
         labelled = (
             ({"use_case": each.use_case, **labels}, value)
-            for each in found
+            for each in found.use_cases
             for labels, value in samples(each)
         )
         lines += _family(name, meaning, labelled)
-    seen = [({"role": role}, float(number)) for role, number in processes.items()]
-    lines += _family("processes", "Schedulers and workers that are alive.", seen)
+    for name, (meaning, samples_of_all) in OF_ALL.items():
+        lines += _family(name, meaning, samples_of_all(found))
     return "\n".join(lines) + "\n"
 
 
@@ -89,12 +162,13 @@ def _family(name: str, meaning: str, samples: Iterable[Sample]) -> list[str]:
     return [
         f"# HELP {full} {meaning}",
         f"# TYPE {full} gauge",
-        *(f"{full}{{{_labels(labels)}}} {value:g}" for labels, value in samples),
+        *(f"{full}{_labels(labels)} {value:.10g}" for labels, value in samples),
     ]
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    told = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return f"{{{told}}}" if told else ""
 
 
 def _escaped(value: str) -> str:

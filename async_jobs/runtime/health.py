@@ -45,6 +45,7 @@ class Health:
         self._give_up_seconds = give_up_seconds
         self._bad_since: float | None = None
         self._loops: list[_Watched] = []
+        self._longest_lag_seconds = 0.0
         self._checks: list[Callable[[], str]] = []
 
     def watch(self, loops: Iterable[Loop], *, pass_seconds: float = PASS_SECONDS) -> None:
@@ -55,6 +56,15 @@ class Health:
     def check(self, fault: Callable[[], str]) -> None:
         """Ask *fault* what is wrong as long as the process works; it answers "" if nothing is."""
         self._checks.append(fault)
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop let a call wait for so long."""
+        self._longest_lag_seconds = max(self._longest_lag_seconds, seconds)
+
+    def take_longest_lag(self) -> float:
+        """The longest such wait since this was last asked."""
+        longest, self._longest_lag_seconds = self._longest_lag_seconds, 0.0
+        return longest
 
     def faults(self) -> list[str]:
         """Why the process is not alive, one text each; empty if it is."""

@@ -37,6 +37,7 @@ class Loop:
         self._failures = 0
         self._wake = asyncio.Event()
         self._stopping = False
+        self._longest_seconds = 0.0
 
     def wake(self) -> None:
         """End the sleep; if the loop is in a tick, it ticks once more right after it."""
@@ -59,6 +60,11 @@ class Loop:
         """
         return max(0.0, now - self._due_at) if self._runs else 0.0
 
+    def take_longest(self) -> float:
+        """How long the longest pass took since this was last asked, in seconds."""
+        longest, self._longest_seconds = self._longest_seconds, 0.0
+        return longest
+
     async def run(self) -> None:
         self._due_at = time.monotonic()
         self._runs = True
@@ -73,11 +79,16 @@ class Loop:
             self._runs = False
 
     async def _guarded_tick(self) -> float:
+        began = time.monotonic()
         try:
             pause = await self._tick()
         except Exception as error:
             return self._failed(error)
-        self.progress_at = time.monotonic()
+        self.progress_at = now = time.monotonic()
+        if now - began > self._longest_seconds:
+            self._longest_seconds = now - began
+        if (measure := self._bus.measure) is not None:
+            measure("async_jobs.tick", now - began, loop=self.name)
         if self._failures:
             self._bus.emit(LoopRecovered(loop=self.name, failures=self._failures))
             self._failures = 0

@@ -132,6 +132,11 @@ class Watch:
             self._bus.emit(EventLoopBlocked(blocked_seconds=blocked, by=by))
 
     def _answer_ping(self) -> None:
+        if self._pinged_at is not None:
+            lag = time.monotonic() - self._pinged_at
+            self.health.lagged(lag)
+            if (measure := self._bus.measure) is not None:
+                measure("async_jobs.loop.lag", lag, role=self._role)
         self._pinged_at = None
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:

@@ -42,6 +42,7 @@ _SUM_HISTOGRAMS = query("sum_histograms", "slo")
 _SUM_TENANTS = query("sum_tenants", "slo")
 _FIND_DEMAND = query("find_demand", "slo")
 _FIND_PULSE = query("find_pulse", "slo")
+_COUNT_DEAD_ROWS = query("count_dead_rows", "slo")
 _FIND_TENANTS = query("find_tenants", "demand")
 
 _SPANS = [MINUTE_SECONDS, HOUR_SECONDS]
@@ -168,6 +169,11 @@ class SloTable:
         params = {"use_cases": list(use_cases), "now": self._clock.now()}
         found = await self._door.rows(_FIND_PULSE, params, class_row(Pulse))
         return {pulse.use_case: pulse for pulse in found}
+
+    async def count_dead_rows(self) -> int:
+        """Dead row versions of the table, as the server estimates them."""
+        [[dead_rows]] = await self._rows(_COUNT_DEAD_ROWS)
+        return int(dead_rows)
 
     async def find_tenants(self, use_case: str, *, most: int) -> list[TenantNow]:
         """Who holds slots, and the first *most* of those who wait; most slots first."""

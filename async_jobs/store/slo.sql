@@ -137,3 +137,9 @@ LEFT JOIN LATERAL (
     WHERE jobs.use_case = known.use_case AND due
     ORDER BY deadline_at, priority DESC, id LIMIT 1
 ) AS head ON true;
+
+-- name: count_dead_rows
+-- As the server estimates them; nothing of the table is read.
+SELECT coalesce(sum(n_dead_tup), 0)::bigint AS dead_rows
+FROM pg_stat_user_tables
+WHERE relid = to_regclass('jobs');

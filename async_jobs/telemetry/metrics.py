@@ -8,6 +8,7 @@ ASYNC_JOBS_SLO_BY_TENANT is on: every label multiplies the series.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
 NAME = "async_jobs"
+_log = logging.getLogger("async_jobs.telemetry")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600)
 SLACK_SECONDS = (-3600, -600, -60, -10, -1, 0, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400)
 
@@ -30,17 +32,32 @@ COUNTERS = {
     "async_jobs.sends.failed": "Messages that a queue did not accept.",
     "async_jobs.loops.failed": "Passes of a loop that failed.",
     "async_jobs.enqueues.refused": "Jobs refused because of overload.",
+    "async_jobs.tickets.void": (
+        "Tickets that opened nothing: delivered twice, or their lease had been taken back."
+    ),
+    "async_jobs.sqs.requests": "Requests to SQS by operation, repeated ones too.",
 }
 HISTOGRAMS = {
     "async_jobs.wait": ("From the moment a job could run to its start.", SECONDS),
     "async_jobs.lateness": ("How long after its deadline an attempt started.", SECONDS),
     "async_jobs.run": ("How long attempts run.", SECONDS),
+    "async_jobs.tick": ("How long the passes of a loop take.", SECONDS),
+    "async_jobs.loop.lag": (
+        "How long the event loop lets a call wait, asked twice a second.",
+        SECONDS,
+    ),
     "async_jobs.slack": ("Time left until the deadline when a job is leased.", SLACK_SECONDS),
 }
 GAUGES = {
     "async_jobs.in_flight": "Jobs of a use case in flight, after its last dispatch.",
     "async_jobs.capacity": "Its capacity then.",
+    "async_jobs.oldest_due": "Seconds that the most urgent waiting job has been due.",
+    "async_jobs.error_budget.left": "The part of the error budget of 30 days that is left.",
+    "async_jobs.required_slots": "Slots that start every waiting job in time.",
+    "async_jobs.workers.needed": "Workers that keep every promise of the next ten minutes.",
+    "async_jobs.rows.dead": "Dead row versions of the table.",
 }
+"""The last five are of the whole system: each scheduler tells them, so take the largest."""
 
 _ENDS: Mapping[type[ev.Event], str] = {
     ev.JobSucceeded: "succeeded",
@@ -61,7 +78,9 @@ def subscribe_if_configured(bus: Bus, *, by_tenant: bool = False) -> bool:
     provider = api.get_meter_provider()
     if type(provider).__name__ in ("_ProxyMeterProvider", "NoOpMeterProvider"):
         return False
-    bus.subscribe(MetricsListener(provider.get_meter(NAME), by_tenant=by_tenant).hear)
+    listener = MetricsListener(provider.get_meter(NAME), by_tenant=by_tenant)
+    bus.subscribe(listener.hear)
+    bus.measure = listener.measure
     return True
 
 
@@ -85,6 +104,11 @@ class MetricsListener:
         self._gauges = {
             name: meter.create_gauge(name, description=text) for name, text in GAUGES.items()
         }
+        self._taken: Mapping[str, Callable[..., None]] = {
+            **{name: each.add for name, each in self._counters.items()},
+            **{name: each.record for name, each in self._histograms.items()},
+            **{name: each.set for name, each in self._gauges.items()},
+        }
         self._heard: Mapping[type[ev.Event], Callable[[Any], None]] = {
             ev.JobEnqueued: self._enqueued,
             ev.JobStarted: self._started,
@@ -104,6 +128,13 @@ class MetricsListener:
         heard = self._heard.get(type(event))
         if heard is not None:
             heard(event)
+
+    def measure(self, name: str, value: float, **labels: str) -> None:
+        """Take a figure that no event carries."""
+        try:
+            self._taken[name](value, labels)
+        except Exception:
+            _log.exception("A meter failed on %s", name)
 
     def _labels(self, event: Any, **more: str) -> dict[str, str]:
         labels = {"use_case": event.use_case, **more}

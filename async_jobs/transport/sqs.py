@@ -21,10 +21,12 @@ import asyncio
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -63,7 +65,11 @@ _AWS_HOST = re.compile(r"sqs[.-]([a-z0-9-]+)\.(?:api\.)?amazonaws\.com(?:\.cn)?"
 class SqsClient:
     """What one process needs to talk to one endpoint: two boto3 clients and their threads."""
 
-    def __init__(self, queue_url: str) -> None:
+    def __init__(self, queue_url: str, *, bus: Bus | None = None) -> None:
+        self.requests: Counter[str] = Counter()
+        self.void_tickets = 0
+        self._bus = bus or Bus()
+        self._counting = Lock()
         # One session for all of them: each loads what it knows about SQS only once.
         session = boto3.Session()
         made = partial(_made, session, _place_of(queue_url, session))
@@ -71,6 +77,8 @@ class SqsClient:
         # A poll that fails is not repeated here: the loop that polls backs off.
         longest = LONGEST_POLL_SECONDS + READ_TIMEOUT_SECONDS
         self._poller = made(longest, tries=1, threads=POLLING_THREADS)
+        for client in (self._caller, self._poller):
+            client.meta.events.register("before-send.sqs", self._count)
         self._calls = ThreadPoolExecutor(CALLING_THREADS, thread_name_prefix="async-jobs-sqs-call")
         self._polls = ThreadPoolExecutor(POLLING_THREADS, thread_name_prefix="async-jobs-sqs-poll")
 
@@ -81,6 +89,20 @@ class SqsClient:
     async def poll(self, work: Callable[[SQSClient], Answer]) -> Answer:
         """Run *work*, which waits for messages, in a thread; raises TransportError."""
         return await _run(self._polls, work, self._poller)
+
+    def count_void(self, tickets: int) -> None:
+        """So many *tickets* opened nothing."""
+        self.void_tickets += tickets
+        if tickets and (measure := self._bus.measure) is not None:
+            measure("async_jobs.tickets.void", tickets)
+
+    def _count(self, event_name: str, **sent: object) -> None:
+        """A request goes out, in whatever thread; botocore calls this for each."""
+        operation = event_name.rpartition(".")[2]
+        with self._counting:
+            self.requests[operation] += 1
+        if (measure := self._bus.measure) is not None:
+            measure("async_jobs.sqs.requests", 1, operation=operation)
 
     def close(self) -> None:
         for threads in (self._calls, self._polls):
@@ -250,6 +272,7 @@ class SqsReceiver:
             lease_seconds=self._lease_seconds,
         )
         traces.received(jobs, {ticket.job_id: message.received_ns for ticket, message in offered})
+        self._client.count_void(len(offered) - len(jobs))
         self._offered(offered)
         return jobs
 

@@ -53,6 +53,7 @@ OTHER_MEANINGS = (
     ("task", "cli/process.py", "an asyncio task"),
     ("task", "runtime/slo_writer.py", "an asyncio task"),
     ("task", "runtime/presence.py", "an asyncio task"),
+    ("task", "runtime/gauges.py", "an asyncio task"),
     ("task", "worker/attempt.py", "an asyncio task"),
     ("task", "worker/worker.py", "an asyncio task"),
     ("tasks", "scheduler/loop.py", "an asyncio TaskGroup"),

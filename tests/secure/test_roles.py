@@ -63,7 +63,8 @@ PRODUCING = (
     "sample_running hint_due get_pace count_due_before count_due_of_tenant find_tenants read_demand"
 )
 READING = (
-    "get_job list_jobs ping sum_slo sum_histograms sum_tenants find_demand find_pulse snapshot_job"
+    "get_job list_jobs ping sum_slo sum_histograms sum_tenants find_demand find_pulse snapshot_job "
+    "count_dead_rows"
 )
 NEEDED = {
     "api": f"{PRODUCING} {READING} trace_finished",

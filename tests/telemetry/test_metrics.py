@@ -104,6 +104,29 @@ def test_what_goes_wrong_is_counted(provider: MeterProvider, reader: InMemoryMet
     }
 
 
+def test_figures_that_no_event_carries_are_taken(
+    provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    listener = MetricsListener(provider.get_meter("test"))
+    listener.measure("async_jobs.tick", 0.5, loop="dispatch of mail")
+    listener.measure("async_jobs.sqs.requests", 2, operation="SendMessageBatch")
+    listener.measure("async_jobs.workers.needed", 4)
+
+    assert points(reader) == {
+        "async_jobs.tick": [({"loop": "dispatch of mail"}, 0.5)],
+        "async_jobs.sqs.requests": [({"operation": "SendMessageBatch"}, 2)],
+        "async_jobs.workers.needed": [({}, 4)],
+    }
+
+
+def test_a_figure_of_no_instrument_hurts_nobody(
+    provider: MeterProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    MetricsListener(provider.get_meter("test")).measure("async_jobs.mood", 1.0)
+
+    assert "async_jobs.mood" in caplog.text
+
+
 @pytest.mark.parametrize(("by_tenant", "tenants"), [(False, [None]), (True, ["acme"])])
 def test_tenants_are_a_label_only_on_request(
     provider: MeterProvider, reader: InMemoryMetricReader, by_tenant: bool, tenants: list[Any]
@@ -123,12 +146,12 @@ def test_every_instrument_says_what_it_measures() -> None:
 @pytest.mark.parametrize(
     ("setup", "subscribed"),
     [
-        ("", "False False"),
-        ("import opentelemetry.metrics", "False True"),
+        ("", "False False True"),
+        ("import opentelemetry.metrics", "False True True"),
         (
             "from opentelemetry import metrics; from opentelemetry.sdk.metrics import "
             "MeterProvider; metrics.set_meter_provider(MeterProvider())",
-            "True True",
+            "True True False",
         ),
     ],
     ids=["not loaded", "no provider", "a provider"],
@@ -139,7 +162,8 @@ def test_nothing_is_subscribed_or_loaded_without_a_meter_provider(
     program = (
         f"{setup}\nimport sys\nfrom async_jobs.telemetry.bus import Bus\n"
         "from async_jobs.telemetry.metrics import subscribe_if_configured\n"
-        "print(subscribe_if_configured(Bus()), 'opentelemetry' in sys.modules)"
+        "bus = Bus()\n"
+        "print(subscribe_if_configured(bus), 'opentelemetry' in sys.modules, bus.measure is None)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
