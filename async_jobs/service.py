@@ -25,6 +25,7 @@ from async_jobs.errors import (
     QuotaExceeded,
 )
 from async_jobs.forecaster import DemandDesk, Forecast, Forecaster, deadline_of
+from async_jobs.matching import Matching, MatchingDesk
 from async_jobs.models import (
     AcceptedJob,
     Enqueued,
@@ -51,6 +52,9 @@ class ServiceDesk(DemandDesk, SteeringDesk, Protocol):
 
     @property
     def demand(self) -> Demand: ...
+
+    @property
+    def matching(self) -> MatchingDesk: ...
 
     async def enqueue(
         self,
@@ -240,6 +244,11 @@ class JobService(Steering):
             limit=limit,
             payloads=payloads,
         )
+
+    @property
+    def matching(self) -> Matching:
+        """Pages, counts and moves of everything that matches a filter."""
+        return Matching(self._store.matching, self._store.hint, self._bus)
 
     async def cancel(
         self, job_id: UUID, *, tenant_id: str | None = None, actor: str | None = None

@@ -39,7 +39,7 @@ from async_jobs.core.scaling import (
     scaling,
 )
 from async_jobs.core.slo import EVERY_TENANT, WINDOWS
-from async_jobs.core.slo_report import MOST_TENANTS, Reading, Terms, UseCaseSlo, report
+from async_jobs.core.slo_report import MOST_TENANTS, Minute, Reading, Terms, UseCaseSlo, report
 from async_jobs.errors import ConfigError, InvalidJob, JobNotFound, UnknownUseCase
 from async_jobs.store.hints import OVERRIDES_CHANGED
 
@@ -100,6 +100,8 @@ class SloDesk(Protocol):
     ) -> Reading: ...
 
     async def count_dead_rows(self) -> int: ...
+
+    async def sum_minutes(self, use_cases: Sequence[str], minutes: int) -> list[Minute]: ...
 
 
 @dataclass(slots=True)
@@ -162,6 +164,13 @@ class Steering:
             most_tenants=MOST_TENANTS if tenants else 0,
         )
         return [report(each.name, reading, _terms(each, config)) for each in asked]
+
+    async def slo_minutes(self, minutes: int = 60) -> Sequence[Minute]:
+        """First starts and lateness of all use cases minute by minute, oldest first; one statement.
+
+        Minutes without a first start are left out. Raises StoreUnavailable.
+        """
+        return await self._desk.slo.sum_minutes(list(self._config.use_cases), minutes)
 
     async def scaling(
         self,

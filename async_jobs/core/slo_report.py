@@ -28,6 +28,20 @@ from async_jobs.core.slo import (
 MOST_TENANTS = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """First starts of one minute; `lateness_seconds` is the sum over those that were late."""
+
+    minutes_ago: int
+    started: int
+    late: int
+    lateness_seconds: float
+
+    @property
+    def mean_lateness_seconds(self) -> float:
+        return self.lateness_seconds / self.late if self.late else 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
     """A use case right now.

@@ -6,7 +6,9 @@ and answers with a redirect, so that a reload repeats nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -14,13 +16,18 @@ from uuid import UUID
 from fastapi import Request
 
 from async_jobs.access import Identity
-from async_jobs.dashboard.pages import MOST_IN_ONE_ACTION, Refused
+from async_jobs.core.acceptance import NAME_PATTERN
+from async_jobs.core.filters import Moved, Verb
+from async_jobs.core.overrides import TENANT_SETTINGS
+from async_jobs.dashboard import asked
+from async_jobs.dashboard.asked import Refused
+from async_jobs.dashboard.pages import MOST_IN_ONE_ACTION
 from async_jobs.errors import InvalidJob, JobNotFound, MoveRefused, UnknownUseCase
 from async_jobs.service import JobService
 
 MOST_FORM_BYTES = 64 * 1024
 Form = Mapping[str, list[str]]
-Act = Callable[[JobService, Identity, Form], Awaitable[int]]
+Act = Callable[[JobService, Identity, Form], Awaitable[int | Moved]]
 
 
 async def read_form(request: Request) -> Form:
@@ -31,7 +38,7 @@ async def read_form(request: Request) -> Form:
         if len(content) > MOST_FORM_BYTES:
             raise Refused(413, "That is too much", "Choose fewer jobs at a time.")
     try:
-        return parse_qs(content.decode(), max_num_fields=1_000)
+        return parse_qs(content.decode(), keep_blank_values=True, max_num_fields=1_000)
     except ValueError:
         raise Refused(422, "The form cannot be read", "Go back and try once more.") from None
 
@@ -76,24 +83,81 @@ async def stop(service: JobService, caller: Identity, form: Form) -> int:
     return await service.stop_process(_one(form, "name"), actor=actor(caller))
 
 
+async def quota(service: JobService, caller: Identity, form: Form) -> int:
+    """Set what a tenant may have; an empty field takes that setting back."""
+    tenant_id = _one(form, "tenant_id")
+    if not re.fullmatch(NAME_PATTERN, tenant_id):
+        raise Refused(422, "That is no tenant", "Give a tenant's name, as its jobs have it.")
+    settings = {name: _number(form, name) for name in TENANT_SETTINGS if name in form}
+    return await service.set_quota(tenant_id, actor=actor(caller), **settings)
+
+
+async def cancel_all(service: JobService, caller: Identity, form: Form) -> Moved:
+    """Cancel all that matches the form's filter."""
+    return await _all("cancel", service, caller, form)
+
+
+async def requeue_all(service: JobService, caller: Identity, form: Form) -> Moved:
+    """Requeue all that matches the form's filter."""
+    return await _all("requeue", service, caller, form)
+
+
+async def _all(verb: Verb, service: JobService, caller: Identity, form: Form) -> Moved:
+    texts = {name: values[0] for name, values in form.items()}
+    wanted = asked.of_texts(texts, caller)
+    if verb not in asked.verbs(wanted):
+        raise Refused(422, "That does not fit", f"Jobs of that status take no {verb}.")
+    cursor = texts.get("cursor")
+    return await service.matching.move(
+        verb,
+        wanted,
+        enqueued_before=_previewed_at(texts.get("previewed_at", "")),
+        actor=actor(caller),
+        cursor=asked.job_id_of(cursor) if cursor else None,
+    )
+
+
+def _previewed_at(text: str) -> datetime:
+    """When the count was shown: what was enqueued later, nobody has agreed to."""
+    try:
+        return min(datetime.fromisoformat(text).astimezone(UTC), datetime.now(UTC))
+    except (ValueError, OverflowError):
+        raise Refused(422, "The form cannot be read", "Look at the count once more.") from None
+
+
+def _number(form: Form, name: str) -> float | None:
+    text = form[name][0].strip()
+    if not text:
+        return None
+    whole = name not in ("weight", "rate_per_second")
+    if not re.fullmatch(r"[0-9]{1,9}" if whole else r"[0-9]{1,9}(\.[0-9]{1,6})?", text, re.ASCII):
+        kind = "whole number" if whole else "number"
+        raise Refused(422, f"That is no {name}", f"Give a {kind}, or nothing.")
+    return int(text) if whole else float(text)
+
+
 ACTIONS: Mapping[str, tuple[Act, bool]] = {
     "cancel": (cancel, True),
     "requeue": (requeue, True),
     "pause": (pause, False),
     "resume": (resume, False),
     "scale": (scale, False),
+    "quota": (quota, False),
+    "cancel-all": (cancel_all, True),
+    "requeue-all": (requeue_all, True),
     "stop": (stop, False),
 }
 """By name: what it does, and whether a token bound to one tenant may."""
 
 
-async def run(name: str, service: JobService, caller: Identity, form: Form) -> int:
+async def run(name: str, service: JobService, caller: Identity, form: Form) -> Moved:
     """Take the action; how many things it changed. Raises Refused if it cannot be taken."""
     act, for_bound = ACTIONS[name]
     if caller.tenant_id is not None and not for_bound:
         raise Refused(403, "Not for this token", "This concerns all tenants.")
     try:
-        return int(await act(service, caller, form))
+        changed = await act(service, caller, form)
+        return changed if isinstance(changed, Moved) else Moved(int(changed), None)
     except (InvalidJob, UnknownUseCase) as error:
         raise Refused(422, "That does not fit", str(error)) from None
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from async_jobs.core.demand import Step
+from async_jobs.core.slo_report import Minute
+from async_jobs.dashboard.wording import duration
 
 BANDS = (
     (0.0, "late"),
@@ -23,6 +25,7 @@ BANDS = (
     (math.inf, "over 1 h"),
 )
 WIDTH, HEIGHT, FLOOR, TOP = 480, 150, 118, 22
+MINUTES, LINE_WIDTH, LINE_TOP, LINE_BELOW = 60, 960, 80, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,56 @@ def slack_chart(shown: Sequence[Band], title: str) -> Markup:
     parts.append(f'<line class="floor" x1="0" y1="{FLOOR}" x2="{WIDTH}" y2="{FLOOR}"/>')
     parts.append(f'<line class="now" x1="{width:.1f}" y1="0" x2="{width:.1f}" y2="{FLOOR + 6}"/>')
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 # numbers and escaped texts only
+
+
+def timeline(minutes: Sequence[Minute]) -> Markup | None:
+    """First starts in each of the last 60 minutes, late ones in red; below, how late on average.
+
+    None if nothing started: there is nothing to draw.
+    """
+    if not minutes:
+        return None
+    most = max(1, *(each.started for each in minutes))
+    latest = max(each.mean_lateness_seconds for each in minutes)
+    width = LINE_WIDTH / MINUTES
+    parts = []
+    for each in minutes:
+        if not 0 <= each.minutes_ago < MINUTES:
+            continue
+        left = (MINUTES - 1 - each.minutes_ago) * width + 1
+        whole, late = (LINE_TOP * part / most for part in (each.started, each.late))
+        lag = LINE_BELOW * each.mean_lateness_seconds / latest if latest else 0.0
+        said = f"{each.minutes_ago} min ago: {each.started:,} started, {each.late:,} late"
+        if each.late:
+            said += f" by {duration(each.mean_lateness_seconds)} on average"
+        parts.append(
+            f"<g><title>{escape(said)}</title>"
+            + _bar("started", left, LINE_TOP - whole, width - 2, whole - late)
+            + _bar("late", left, LINE_TOP - late, width - 2, late)
+            + _bar("lag", left, LINE_TOP + 6, width - 2, lag)
+            + "</g>"
+        )
+    total, late_jobs = sum(each.started for each in minutes), sum(each.late for each in minutes)
+    title = (
+        f"First starts in the last hour, by minute: {total:,}, of which {late_jobs:,} late; "
+        f"at most {most:,} in a minute, at most {duration(latest)} late on average"
+    )
+    return Markup(  # noqa: S704 # numbers and escaped texts only
+        f'<svg class="timeline" viewBox="0 0 {LINE_WIDTH} {LINE_TOP + 8 + LINE_BELOW}" '
+        f'preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
+        f'<line class="floor" x1="0" y1="{LINE_TOP + 3}" x2="{LINE_WIDTH}" y2="{LINE_TOP + 3}"/>'
+        f"{''.join(parts)}</svg>"
+        f"<figcaption>{escape(title)}</figcaption>"
+    )
+
+
+def _bar(kind: str, left: float, top: float, width: float, height: float) -> str:
+    if height <= 0:
+        return ""
+    return (
+        f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" '
+        f'height="{height:.1f}"/>'
+    )
 
 
 def meter(part: float, whole: float, title: str) -> Markup:

@@ -8,20 +8,20 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from async_jobs.access import Identity, Scope
-from async_jobs.core.acceptance import NAME_PATTERN
 from async_jobs.core.explain import GONE_AFTER_SECONDS
-from async_jobs.core.overrides import alive
-from async_jobs.dashboard import charts, wording
+from async_jobs.core.filters import STATES, JobFilter
+from async_jobs.core.overrides import TENANT_SETTINGS, alive
+from async_jobs.dashboard import asked, charts, wording
+from async_jobs.dashboard.asked import Refused
 from async_jobs.dashboard.sessions import FORM_FIELD, Sessions
-from async_jobs.errors import JobNotFound, StoreUnavailable
+from async_jobs.errors import InvalidJob, JobNotFound, StoreUnavailable
+from async_jobs.matching import MOST_COUNTED, movable
 from async_jobs.models import Job, JobStatus
 from async_jobs.service import JobService
 
@@ -30,17 +30,9 @@ Redact = Callable[[Any], Any]
 
 PER_PAGE = 50
 DEAD_LOOKED_AT = 500
+MOST_MESSAGES = 20
 MOST_IN_ONE_ACTION = 100
-FILTERS = ("tenant_id", "use_case", "status", "cursor")
 ALERTS = {"page": 0, "ticket": 1, "none": 2}
-
-
-class Refused(Exception):
-    """A page that cannot be shown: its status, and what to say."""
-
-    def __init__(self, status: int, title: str, text: str) -> None:
-        super().__init__(title)
-        self.status, self.title, self.text = status, title, text
 
 
 def environment(prefix: str) -> Environment:
@@ -55,7 +47,7 @@ def environment(prefix: str) -> Environment:
         "moment": wording.moment,
         "slack": wording.slack,
         "shown_json": wording.shown_json,
-        "statuses": [each.value for each in JobStatus],
+        "statuses": STATES,
         "form_field": FORM_FIELD,
     }
     made.globals = {**made.globals, **own}
@@ -107,6 +99,7 @@ class Pages:
             cards=cards,
             chart=charts.slack_chart(total, "All use cases"),
             danger=[each for each in found if each.alert != "none" or each.late_now],
+            timeline=charts.timeline(await service.slo_minutes()),
             processes=_standing(await service.processes()),
             paused=_paused(await service.overrides()),
             meter=charts.meter,
@@ -115,31 +108,48 @@ class Pages:
 
     async def jobs(self, request: Request, caller: Identity) -> Response:
         """Jobs by filter, newest first."""
-        asked = _filters(request)
-        tenant_id = caller.tenant_id or asked.get("tenant_id")
-        page = await (await self.service()).list(
-            tenant_id=tenant_id,
-            use_case=asked.get("use_case"),
-            status=asked.get("status"),
-            cursor=_job_id(asked["cursor"]) if "cursor" in asked else None,
-            limit=PER_PAGE,
-            payloads=False,
-        )
-        kept = {name: value for name, value in asked.items() if name != "cursor"}
-        following = urlencode({**kept, "cursor": str(page.next_cursor)})
+        wanted, cursor = asked.of_query(request, caller)
+        service = await self.service()
+        jobs, found = await service.matching.page(wanted, cursor=cursor, most=PER_PAGE)
+        now = datetime.now(UTC)
         return self._shown(
             request,
             caller,
             "jobs.html",
-            jobs=[_line(job) for job in page.jobs],
-            asked=asked,
-            following=following if page.next_cursor else None,
+            jobs=[_line(job, now) for job in jobs],
+            asked=wanted.told(),
+            wanted=wanted,
+            address=asked.address(wanted),
+            following=asked.address(wanted, found.cursor) if found.cursor else None,
+            looked_through=found.looked_through,
+            verbs=asked.verbs(wanted),
+        )
+
+    async def bulk(self, request: Request, caller: Identity) -> Response:
+        """How many jobs a move on all that matches would take, before anybody presses it."""
+        verb = asked.verb_of(request.query_params.get("move", ""))
+        if not caller.may(Scope.OPERATE):
+            raise Refused(403, "Not for this token", "Your token needs the scope operate.")
+        wanted, cursor = asked.of_query(request, caller)
+        if verb not in asked.verbs(wanted):
+            raise Refused(422, "That does not fit", f"Jobs of that status take no {verb}.")
+        found = await (await self.service()).matching.count(verb, wanted, cursor=cursor)
+        return self._shown(
+            request,
+            caller,
+            "bulk.html",
+            verb=verb,
+            wanted=movable(verb, wanted),
+            fields={**wanted.told(), **({"cursor": str(cursor)} if cursor else {})},
+            found=found,
+            most=MOST_COUNTED,
+            back=asked.address(wanted),
         )
 
     async def job(self, request: Request, caller: Identity, job_id: str) -> Response:
         """One job: why it is where it is, and its life so far."""
         service = await self.service()
-        job = await service.get(_job_id(job_id), tenant_id=caller.tenant_id)
+        job = await service.get(asked.job_id_of(job_id), tenant_id=caller.tenant_id)
         why = await service.explain(job.id, tenant_id=caller.tenant_id)
         if caller.tenant_id is not None:
             why = why.for_tenant()
@@ -152,7 +162,7 @@ class Pages:
             moments=life_of(job),
             payload=self._redact(job.payload),
             result=self._redact(job.result),
-            error=job.last_error,
+            error=self._error(job),
         )
 
     async def use_cases(self, request: Request, caller: Identity) -> Response:
@@ -167,6 +177,8 @@ class Pages:
             found=await service.slo(tenants=True),
             paused=_paused(overrides),
             scaled={one.use_case: one for one in overrides if one.setting == "capacity"},
+            quotas=_quotas(overrides),
+            settings=TENANT_SETTINGS,
             meter=charts.meter,
         )
 
@@ -180,23 +192,53 @@ class Pages:
 
     async def dead(self, request: Request, caller: Identity) -> Response:
         """The newest dead jobs, by type and error."""
-        page = await (await self.service()).list(
-            tenant_id=caller.tenant_id, status="dead", limit=DEAD_LOOKED_AT, payloads=False
-        )
+        wanted = JobFilter(status="dead", tenant_id=caller.tenant_id)
+        cursor = asked.cursor_of(request)
+        service = await self.service()
+        jobs, found = await service.matching.page(wanted, cursor=cursor, most=DEAD_LOOKED_AT)
         kinds: dict[tuple[str, str, str], list[Job]] = {}
-        for job in page.jobs:
-            error = str((job.last_error or {}).get("type", "unknown"))
+        for job in jobs:
+            error = str((job.last_error or {}).get("type", ""))
             kinds.setdefault((job.use_case, job.type, error), []).append(job)
         counted = sorted(kinds.items(), key=lambda one: -len(one[1]))
+        told = {
+            kind: self._error(await service.get(alike[0].id, tenant_id=caller.tenant_id))
+            for kind, alike in counted[:MOST_MESSAGES]
+        }
         return self._shown(
             request,
             caller,
             "dead.html",
-            kinds=[(*kind, jobs, Counter(j.tenant_id for j in jobs)) for kind, jobs in counted],
-            looked_at=len(page.jobs),
-            more=page.next_cursor is not None,
+            kinds=[self._dead_kind(*kind, jobs, told.get(kind)) for kind, jobs in counted],
+            looked_at=len(jobs),
+            looked_through=found.looked_through,
+            following=found.cursor,
             most=MOST_IN_ONE_ACTION,
         )
+
+    def _dead_kind(
+        self,
+        use_case: str,
+        kind: str,
+        error: str,
+        jobs: Sequence[Job],
+        told: Mapping[str, Any] | None,
+    ) -> Mapping[str, Any]:
+        """Dead jobs of one type with one error, and where all of them can be moved."""
+        try:
+            alike = JobFilter(status="dead", use_case=use_case, type=kind, error=error or None)
+            every = asked.address(alike)
+        except InvalidJob:
+            every = None  # written past the library: no filter can name it
+        return {
+            "use_case": use_case,
+            "type": kind,
+            "error": error or "unknown",
+            "message": (told or {}).get("message", ""),
+            "jobs": jobs,
+            "tenants": Counter(job.tenant_id for job in jobs),
+            "every": every,
+        }
 
     async def audit(self, request: Request, caller: Identity) -> Response:
         """Who did what, newest first."""
@@ -206,6 +248,14 @@ class Pages:
             before_id=before_id, tenant_id=caller.tenant_id, limit=PER_PAGE
         )
         return self._shown(request, caller, "audit.html", lines=lines, per_page=PER_PAGE)
+
+    def _error(self, job: Job) -> Mapping[str, Any] | None:
+        """The last error as it may be shown: what is masked in the payload is masked here too."""
+        if job.last_error is None:
+            return None
+        hidden = wording.hidden_texts(job.payload, self._redact(job.payload))
+        shown = wording.redacted(self._redact(wording.without(job.last_error, hidden)))
+        return shown if isinstance(shown, Mapping) else {"message": str(shown)}
 
     def sign_in(self, request: Request, *, wrong: bool = False) -> Response:
         """Asks for a token."""
@@ -257,13 +307,14 @@ def life_of(job: Job) -> list[tuple[datetime, str, str]]:
     return sorted([(at, kind, text) for at, kind, text in found if at is not None])
 
 
-def _line(job: Job) -> Mapping[str, Any]:
-    ended = job.first_started_at or job.started_at or job.finished_at or datetime.now(UTC)
-    state = job.status.value
+def _line(job: Job, now: datetime) -> Mapping[str, Any]:
+    state, ended = job.status.value, job.first_started_at or job.started_at or job.finished_at
+    promised = (job.first_run_at or job.run_at) + job.delay_tolerance
     if job.status is JobStatus.PENDING:
         state = "leased" if job.leased_at else "waiting" if job.due else "scheduled"
-    return {"job": job, "state": state, "slack": wording.slack(job.deadline_at, ended),
-            "late": job.deadline_at < ended}  # fmt: skip
+        ended, promised = None, job.deadline_at
+    at = ended or now
+    return {"job": job, "state": state, "slack": wording.slack(promised, at), "late": promised < at}
 
 
 def _standing(processes: Sequence[Any]) -> Mapping[str, int]:
@@ -271,27 +322,17 @@ def _standing(processes: Sequence[Any]) -> Mapping[str, int]:
     return {**alive(processes), "gone": gone}
 
 
+def _quotas(overrides: Sequence[Any]) -> Mapping[str, Mapping[str, Any]]:
+    """What operators have set for tenants: by tenant, setting by setting."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in overrides:
+        if one.tenant_id:
+            found.setdefault(one.tenant_id, {})[one.setting] = one.value
+    return found
+
+
 def _paused(overrides: Sequence[Any]) -> Mapping[str, Any]:
     return {one.use_case: one for one in overrides if one.setting == "paused"}
-
-
-def _filters(request: Request) -> dict[str, str]:
-    """The filters that were given; what is no name finds nothing, so it is refused."""
-    given = {name: request.query_params.get(name, "").strip() for name in FILTERS}
-    asked = {name: value for name, value in given.items() if value}
-    for name in ("tenant_id", "use_case"):
-        if name in asked and not re.fullmatch(NAME_PATTERN, asked[name]):
-            raise Refused(422, "That is no name", f"The filter {name} holds no name.")
-    if asked.get("status") not in (None, *JobStatus):
-        raise Refused(422, "That is no status", "Choose one of the statuses of the list.")
-    return asked
-
-
-def _job_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise Refused(404, "There is no such job", "A job's id is a UUID.") from None
 
 
 def _for_all_tenants(caller: Identity) -> None:
@@ -303,6 +344,8 @@ def _for_all_tenants(caller: Identity) -> None:
 def _said(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, Refused):
         return error.status, error.title, error.text
+    if isinstance(error, InvalidJob):
+        return 422, "That filter cannot be", f"{error}."
     if isinstance(error, JobNotFound):
         return 404, "There is no such job", "It was pruned, or it never was."
     if isinstance(error, StoreUnavailable):

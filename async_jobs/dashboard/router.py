@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from async_jobs.access import ApiToken, Identity, Scope
 from async_jobs.api.auth import gate_for
-from async_jobs.dashboard import actions, wording
-from async_jobs.dashboard.pages import JobServiceFactory, Pages, Redact, Refused
+from async_jobs.core.filters import Moved
+from async_jobs.dashboard import actions, asked, wording
+from async_jobs.dashboard.asked import Refused
+from async_jobs.dashboard.pages import JobServiceFactory, Pages, Redact
 from async_jobs.dashboard.sessions import FORM_FIELD, Sessions
 
 _HEADERS = {
@@ -72,6 +75,7 @@ class _Dashboard:
         router = APIRouter(prefix=self._prefix, include_in_schema=False)
         shown: dict[str, Page] = {
             "/jobs": self._pages.jobs,
+            "/bulk": self._pages.bulk,
             "/use-cases": self._pages.use_cases,
             "/processes": self._pages.processes,
             "/dead": self._pages.dead,
@@ -108,7 +112,9 @@ class _Dashboard:
             form = await actions.read_form(request)
             self._check_form(request, form)
             changed = await actions.run(name, await self._pages.service(), caller, form)
-            return self._back(form, f"{name}-{changed}")
+            if changed.cursor is not None:
+                return self._go_on(form, name, changed)
+            return self._back(form, f"{name.removesuffix('-all')}-{changed.jobs}")
 
         async def answer(request: Request) -> Response:
             return await self._answer(request, Scope.OPERATE, act)
@@ -166,6 +172,13 @@ class _Dashboard:
         if page == "job" and len(ids := form.get("job_id", [])) == 1:
             known = f"jobs/{ids[0]}"
         return RedirectResponse(f"{self._prefix}/{known}?done={done}", 303)
+
+    def _go_on(self, form: actions.Form, name: str, moved: Moved) -> Response:
+        """Back to the count: there may be more than one action takes."""
+        verb = name.removesuffix("-all")
+        query = {each: form[each][0] for each in asked.NAMES if form.get(each)}
+        query |= {"move": verb, "cursor": str(moved.cursor), "done": f"{verb}-{moved.jobs}"}
+        return RedirectResponse(f"{self._prefix}/bulk?{urlencode(query)}", 303)
 
     def _headed(self, answer: Response) -> Response:
         answer.headers.update(_HEADERS)

@@ -10,9 +10,18 @@ from typing import Any
 
 MASK = "•••"
 MOST_SHOWN = 20_000
+SHORTEST_HIDDEN = 3
 _SECRET = re.compile(
     r"pass(word|phrase)?$|secret|token|api_?key|authorization|credential", re.IGNORECASE
 )
+# In a text: a name that sounds like a secret, what separates it, perhaps a scheme, and the value.
+_TOLD = re.compile(
+    r"((?:password|passphrase|passwd|secret|token|api_?key|authorization|credential)s?"
+    r"[\"']?\s*[=:]\s*(?:(?:bearer|basic)\s+)?)"
+    r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&)}\]]+)",
+    re.IGNORECASE,
+)
+_IN_URL = re.compile(r"(\w+://[^\s:/@]{0,200}:)[^\s/@]{1,200}@")
 
 
 def duration(seconds: float | None) -> str:
@@ -49,7 +58,7 @@ def shown_json(value: Any) -> str:
 
 
 def redacted(value: Any) -> Any:
-    """*value* with what sounds like a secret masked: passwords, tokens, keys."""
+    """*value* with what sounds like a secret masked: passwords, tokens, keys; in texts as well."""
     if isinstance(value, Mapping):
         return {
             name: MASK if _SECRET.search(str(name)) else redacted(each)
@@ -57,4 +66,36 @@ def redacted(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [redacted(each) for each in value]
+    return (
+        _IN_URL.sub(rf"\1{MASK}@", _TOLD.sub(_masked, value)) if isinstance(value, str) else value
+    )
+
+
+def hidden_texts(plain: Any, shown: Any) -> frozenset[str]:
+    """What stands in *plain* and no more in *shown*: an error must not tell it either."""
+    gone = _leaves(plain) - _leaves(shown)
+    return frozenset(text for text in gone if len(text) >= SHORTEST_HIDDEN)
+
+
+def without(value: Any, hidden: frozenset[str]) -> Any:
+    """*value* with every one of the texts *hidden* masked, the longest first."""
+    if isinstance(value, Mapping):
+        return {name: without(each, hidden) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without(each, hidden) for each in value]
+    if isinstance(value, str):
+        for text in sorted(hidden, key=len, reverse=True):
+            value = value.replace(text, MASK)
     return value
+
+
+def _masked(found: re.Match[str]) -> str:
+    return f"{found.group(1)}{MASK}"
+
+
+def _leaves(value: Any) -> set[str]:
+    if isinstance(value, Mapping):
+        return set().union(*map(_leaves, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(_leaves, value))
+    return set() if value is None or isinstance(value, bool) else {str(value)}

@@ -38,6 +38,7 @@ from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
 from async_jobs.store.forecast import read_demand
 from async_jobs.store.ladder import report_endings
+from async_jobs.store.matching import MatchingJobs
 from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
 from async_jobs.store.retention import Retention
@@ -100,6 +101,7 @@ class JobStore:
         self.slo = SloTable(self._door, self._clock)
         self.retention = Retention(self._door, self._clock)
         self.steering = SteeringTables(self._door, self._clock)
+        self.matching = MatchingJobs(self._door, self._clock)
 
     # Schema
 

@@ -31,13 +31,14 @@ from async_jobs.core.slo import (
     Sums,
     span_for,
 )
-from async_jobs.core.slo_report import Pulse, Reading, TenantNow
+from async_jobs.core.slo_report import Minute, Pulse, Reading, TenantNow
 from async_jobs.store.door import Door
 from async_jobs.store.queries import query
 
 _ADD_SLO = query("add_slo", "slo")
 _PRUNE_SLO = query("prune_slo", "slo")
 _SUM_SLO = query("sum_slo", "slo")
+_SUM_MINUTES = query("sum_minutes", "slo")
 _SUM_HISTOGRAMS = query("sum_histograms", "slo")
 _SUM_TENANTS = query("sum_tenants", "slo")
 _FIND_DEMAND = query("find_demand", "slo")
@@ -130,6 +131,14 @@ class SloTable:
             (use_case, Measure(measure)): Histogram(int(total), int(late), seconds, buckets)
             for use_case, measure, total, late, seconds, buckets in found
         }
+
+    async def sum_minutes(self, use_cases: Sequence[str], minutes: int) -> list[Minute]:
+        """The last *minutes*, oldest first; those without a first start are left out."""
+        found = await self._rows(_SUM_MINUTES, use_cases=list(use_cases), minutes=minutes)
+        return [
+            Minute(ago, int(started or 0), int(late or 0), float(seconds or 0))
+            for ago, started, late, seconds in found
+        ]
 
     async def sum_tenants(self, use_case: str, *, most: int) -> dict[str, Promises]:
         """First starts of the last day by tenant, most broken promises first."""

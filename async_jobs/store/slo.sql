@@ -62,6 +62,22 @@ WHERE use_case = ANY (%(use_cases)s::text[])
     AND begins_at > clock.now - make_interval(secs => "window".seconds)
 GROUP BY use_case, measure, "window".seconds;
 
+-- name: sum_minutes
+-- First starts minute by minute, and by how much the late ones were late: what a chart shows.
+SELECT
+    floor(extract(epoch FROM clock.now - begins_at) / 60)::int AS minutes_ago,
+    sum(total) FILTER (WHERE measure = 'start')::bigint AS started,
+    sum(late) FILTER (WHERE measure = 'start')::bigint AS late,
+    sum(sum_seconds) FILTER (WHERE measure = 'lateness') AS lateness_seconds
+FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock, jobs_slo
+WHERE use_case = ANY (%(use_cases)s::text[])
+    AND tenant_id = ''
+    AND measure IN ('start', 'lateness')
+    AND span_seconds = 60
+    AND begins_at > clock.now - make_interval(mins => %(minutes)s)
+GROUP BY 1
+ORDER BY 1 DESC;
+
 -- name: sum_histograms
 -- The histograms of one window, bucket by bucket.
 SELECT

@@ -70,7 +70,8 @@ NEEDED = {
     "api": f"{PRODUCING} {READING} trace_finished",
     "operator": (
         "cancel_job requeue_job hint_due find_processes ask_to_stop find_overrides set_overrides "
-        f"find_audit write_audit count_old examine {READING}"
+        "find_audit write_audit count_old examine find_matching find_unfinished_twin list_chosen "
+        f"write_matching cancel_matching requeue_matching sum_minutes {READING}"
     ),
     "scheduler": (
         "ping survey promote_due rescue_jobs release_jobs renew_leases prune_finished "

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from async_jobs.core.demand import EDGES_SECONDS
+from async_jobs.core.filters import JobFilter
 from async_jobs.store.queries import query, statements
 
 from .factories import MIDNIGHT
@@ -189,6 +190,12 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
     yield "list_jobs", {**listing, "tenant_id": tenant}, 12 * BATCH, False
     running_jobs = {**listing, "tenant_id": None, "status": "running", "use_case": use_case}
     yield "list_jobs", running_jobs, 12 * BATCH, False
+    rare = {**JobFilter(status="dead").values(), "tenant_id": tenant, "before": None}
+    yield "find_matching", {**now, **rare, "look": BATCH}, 12 * BATCH, False
+    held = {**JobFilter(use_case=use_case, status="running", late=True).values(), "before": None}
+    yield "find_matching", {**now, **held, "look": BATCH}, 12 * BATCH, False
+    yield "list_chosen", {"ids": running}, BATCH, True
+    yield "cancel_matching", {**now, "ids": running, "status": None}, BATCH, True
     yield "get_pace", {**now, "use_case": use_case}, BATCH, False
     yield "count_due_before", {
         **now,
