@@ -58,6 +58,8 @@ def result_json(value: object) -> str | None:
     if value is None:
         return None
     try:
+        if _is_large(value):
+            return _note(f"the result has more than {MAX_RESULT_BYTES} bytes")
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
     except BaseException as error:
@@ -67,6 +69,25 @@ def result_json(value: object) -> str | None:
     if size > MAX_RESULT_BYTES:
         return _note(f"the result has {size} bytes, more than {MAX_RESULT_BYTES}")
     return text
+
+
+def _is_large(value: object) -> bool:
+    """Whether *value* has too many bytes as JSON, as far as can be seen without writing it.
+
+    Writing a large one would hold the interpreter, and with it the heartbeat, all the while.
+    """
+    least, left = 0, [value]
+    while left:
+        each = left.pop()
+        least += len(each) if isinstance(each, str | list | tuple | dict) else 1
+        if least > MAX_RESULT_BYTES:
+            return True
+        if isinstance(each, dict):
+            left.extend(each)
+            left.extend(each.values())
+        elif isinstance(each, list | tuple):
+            left.extend(each)
+    return False
 
 
 def _note(reason: str) -> str:

@@ -133,6 +133,29 @@ def test_a_result_that_cannot_be_stored_is_replaced_by_a_note(value: object) -> 
     assert len(noted["async_jobs_note"]) < 200
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * (MAX_RESULT_BYTES + 1),
+        ["x" * 1_000] * 70,
+        {"a": ({"b": [0] * MAX_RESULT_BYTES},)},
+        {"k" * 1_000 + str(number): None for number in range(70)},
+    ],
+    ids=["text", "texts", "deep", "keys"],
+)
+def test_a_large_result_is_not_written_to_find_out(
+    value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    dumps = json.dumps
+    monkeypatch.setattr(json, "dumps", lambda each, **more: written.append(each) or dumps(each))
+
+    noted = result_json(value) or ""
+
+    assert "more than" in noted
+    assert not any(each is value for each in written)
+
+
 class Sly(dict[str, int]):
     """Raises what nobody catches when it is looked at."""
 
