@@ -151,6 +151,18 @@ async def test_a_requeued_job_is_not_started_by_the_message_of_its_former_life(
 # Start straight from the table
 
 
+async def test_a_job_without_an_attempt_left_does_not_keep_the_others_from_starting(
+    store: JobStore, jobs: JobFactory, pool: AsyncConnectionPool[Any]
+) -> None:
+    good, spent = await jobs.leased(), await jobs.leased()
+    async with pool.connection() as conn:
+        await conn.execute("UPDATE jobs SET attempts = max_attempts WHERE id = %s", [spent.job_id])
+
+    started = await store.start_leased(["mail-queue"], slots=2, worker="w", lease_seconds=5)
+
+    assert [job.id for job in started] == [good.job_id]
+
+
 async def test_leased_jobs_are_started_most_urgent_first_up_to_the_slots(
     store: JobStore, jobs: JobFactory
 ) -> None:
