@@ -116,7 +116,7 @@ async def test_stuck_handlers_keep_no_thread_from_the_others() -> None:
 
 
 async def test_a_pool_tries_again_soon_after_a_long_outage(database: str) -> None:
-    config = AsyncJobsConfig(db_dsn=database)
+    config = AsyncJobsConfig(db_dsn=database, db_prepared_statements=PREPARED)
     async with opened(config, name="ada", init_db=False, connections=1) as (store, _):
         assert store._door.pool.reconnect_timeout <= 5
 

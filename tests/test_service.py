@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from moving_parts import PREPARED
 from psycopg_pool import AsyncConnectionPool
 
 from async_jobs import AsyncJobsConfig, JobService, JobStore, create_pool
@@ -22,7 +23,9 @@ from async_jobs.telemetry.events import (
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[AsyncConnectionPool]:
-    async with create_pool(AsyncJobsConfig(db_dsn=database), max_size=2) as pool:
+    async with create_pool(
+        AsyncJobsConfig(db_dsn=database, db_prepared_statements=PREPARED), max_size=2
+    ) as pool:
         yield pool
 
 

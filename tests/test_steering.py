@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
-from moving_parts import Events, open_store, until
+from moving_parts import PREPARED, Events, open_store, until
 
 from async_jobs import AsyncJobsConfig, JobService, JobStore, steering
 from async_jobs.core.overrides import Override
@@ -33,7 +33,7 @@ async def store(database: str) -> AsyncIterator[JobStore]:
 
 @pytest.fixture
 def config(database: str) -> AsyncJobsConfig:
-    return AsyncJobsConfig(db_dsn=database)
+    return AsyncJobsConfig(db_dsn=database, db_prepared_statements=PREPARED)
 
 
 @pytest.fixture

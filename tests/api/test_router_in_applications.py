@@ -8,6 +8,7 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from jobs_api import BEARER, JOB, TOKEN, app_around, caller
+from moving_parts import PREPARED
 from pydantic import BaseModel
 
 from async_jobs import AsyncJobsConfig, JobService, create_jobs_router
@@ -202,7 +203,9 @@ def test_the_whole_application_is_not_made_without_a_token() -> None:
 
 
 async def test_the_lifespan_of_the_whole_application_opens_the_pool(database: str) -> None:
-    app = create_app(AsyncJobsConfig(db_dsn=database, enqueue_auth_token=TOKEN))
+    app = create_app(
+        AsyncJobsConfig(db_dsn=database, db_prepared_statements=PREPARED, enqueue_auth_token=TOKEN)
+    )
     async with app.router.lifespan_context(app), caller(app) as api:
         answer = await api.get("/jobs/")
 

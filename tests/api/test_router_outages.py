@@ -12,6 +12,7 @@ import httpx2
 import psycopg
 import pytest
 from jobs_api import JOB, app_around, caller
+from moving_parts import PREPARED
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from async_jobs import AsyncJobsConfig, JobService, JobStore, create_pool
@@ -50,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]
 
 @asynccontextmanager
 async def api_on(dsn: str, **pool_options: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    config = AsyncJobsConfig(db_dsn=dsn)
+    config = AsyncJobsConfig(db_dsn=dsn, db_prepared_statements=PREPARED)
     async with create_pool(config, **pool_options) as pool:
         app = app_around(JobService(config, JobStore(pool)), answer_within_seconds=WITHIN_SECONDS)
         async with caller(app) as api:
@@ -116,7 +117,7 @@ async def test_a_network_that_swallows_everything(server: PostgresServer) -> Non
 
 @pytest.mark.slow
 async def test_a_pool_with_nothing_left(database: str) -> None:
-    config = AsyncJobsConfig(db_dsn=database)
+    config = AsyncJobsConfig(db_dsn=database, db_prepared_statements=PREPARED)
     async with create_pool(config, max_size=1) as pool:
         app = app_around(JobService(config, JobStore(pool)), answer_within_seconds=WITHIN_SECONDS)
         async with caller(app) as api:
