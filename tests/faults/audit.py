@@ -24,6 +24,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.range import TimestamptzRange
+from starvation import Record
 
 SERVER_OPTIONS = {"track_commit_timestamp": "on"}
 MOST_SHOWN = 5
@@ -73,10 +74,11 @@ def check(
     *,
     runs: Path,
     told: Told | None = None,
+    record: Record | None = None,
     leaving_out: Sequence[str] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """The violations by invariant; empty when every invariant holds."""
-    gather(conn, runs, told or Told())
+    gather(conn, runs, told or Told(), record or Record())
     given = _params(terms)
     found = {name: _rows(conn, name, given) for name in INVARIANTS if name not in leaving_out}
     return {name: rows for name, rows in found.items() if rows}
@@ -96,9 +98,9 @@ def shown(violations: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     )
 
 
-def gather(conn: psycopg.Connection[Any], runs: Path, told: Told) -> None:
-    """Load what handlers and callers wrote, beside what the trigger wrote."""
-    conn.execute("TRUNCATE audit_runs, audit_told")
+def gather(conn: psycopg.Connection[Any], runs: Path, told: Told, record: Record) -> None:
+    """Load what handlers, callers and the machine wrote, beside what the trigger wrote."""
+    conn.execute("TRUNCATE audit_runs, audit_told, audit_starved")
     to_utc = time.time() - time.monotonic()
     lines = runs.read_text().splitlines() if runs.exists() else []
     with conn.cursor() as cursor:
@@ -111,6 +113,9 @@ def gather(conn: psycopg.Connection[Any], runs: Path, told: Told) -> None:
         with cursor.copy("COPY audit_told FROM STDIN") as copy:
             for each in told.lines:
                 copy.write_row(each)
+        with cursor.copy("COPY audit_starved FROM STDIN") as copy:
+            for moment, seconds in zip(record.moments, record.totals, strict=False):
+                copy.write_row((datetime.fromtimestamp(moment + to_utc, UTC), seconds))
     conn.execute(_STATEMENTS["gather"].encode())
 
 

@@ -30,6 +30,15 @@ CREATE TABLE audit_runs (
     type text, queue text
 );
 CREATE TABLE audit_told (job_id uuid, what text, at timestamptz, dedupe_key text);
+-- For how long in all the machine had kept processes waiting for a processor by then.
+CREATE TABLE audit_starved (at timestamptz PRIMARY KEY, seconds float8);
+CREATE FUNCTION audit_owed(began timestamptz, ended timestamptz) RETURNS interval
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(make_interval(secs =>
+        (SELECT seconds FROM audit_starved WHERE at >= ended ORDER BY at LIMIT 1)
+        - (SELECT seconds FROM audit_starved WHERE at <= began ORDER BY at DESC LIMIT 1)),
+        interval '0 s')
+$$;
 
 CREATE FUNCTION audit_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -195,6 +204,7 @@ WHERE held > (%(capacities)s::jsonb ->> use_case)::int
 
 -- name: I13
 -- Of one use case, tenant and type, an earlier deadline is leased first. A sample: hash of the id.
+-- A turn that waits for a processor commits later than it looked.
 WITH waiting AS (
     SELECT job_id, use_case, tenant_id, is_retry, deadline_at, priority, due, cts AS from_at,
         lead(cts, 1, 'infinity') OVER (PARTITION BY job_id ORDER BY cts, seq) AS until_at
@@ -212,6 +222,10 @@ JOIN jobs AS mine ON mine.id = leased.job_id
 JOIN jobs AS other ON other.id = waiting.job_id AND other.type = mine.type
 WHERE waiting.due AND NOT waiting.is_retry
     AND from_at < leased.cts - interval '300 ms' AND until_at > leased.cts + interval '300 ms'
+    AND from_at < leased.cts - interval '300 ms'
+        - audit_owed(leased.cts - interval '2 s', leased.cts)
+    AND until_at > leased.cts + interval '300 ms'
+        + audit_owed(leased.cts, leased.cts + interval '2 s')
     AND (waiting.deadline_at, -waiting.priority) < (leased.deadline_at, -leased.priority)
 
 -- name: I14
@@ -250,10 +264,12 @@ WHERE (status = 'running') <> (leased_at IS NOT NULL AND status = 'running' AND 
 SELECT id FROM jobs WHERE deadline_at <> run_at + delay_tolerance
 
 -- name: I19
--- What a dead worker held is taken back soon after its lease ran out, outages apart.
+-- What a dead worker held is taken back soon after its lease ran out, outages and what the machine
+-- owed apart.
 SELECT job_id, old_expires_at, cts FROM facts
 WHERE old_status = 'running' AND by_scheduler AND NOT is_leased
     AND cts > old_expires_at + make_interval(secs => %(interval_seconds)s + 2)
+        + audit_owed(old_expires_at, cts)
     AND NOT EXISTS (
         SELECT FROM unnest(%(outages)s::tstzrange[]) AS outage
         WHERE outage && tstzrange(old_expires_at, cts))
@@ -288,12 +304,13 @@ WHERE by_worker AND old_status = 'running'
             AND start.app = facts.app)
 
 -- name: I23
--- While jobs wait and slots are free, starts do not pause for long, outages apart.
+-- While jobs wait and slots are free, starts do not pause for long, outages and what the machine
+-- owed apart.
 SELECT from_at, next_at FROM (
     SELECT cts AS from_at, lead(cts) OVER (ORDER BY cts) AS next_at FROM facts
     WHERE old_status = 'pending' AND new_status = 'running'
 ) AS gap
-WHERE next_at > from_at + make_interval(secs => %(gap_seconds)s)
+WHERE next_at > from_at + make_interval(secs => %(gap_seconds)s) + audit_owed(from_at, next_at)
     AND NOT EXISTS (
         SELECT FROM unnest(%(outages)s::tstzrange[]) AS outage
         WHERE outage && tstzrange(from_at, next_at))

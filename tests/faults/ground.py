@@ -21,6 +21,7 @@ import psycopg
 from flows.stage import Process, Stage
 from moving_parts import environment, open_store
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from starvation import Record, Stopwatch, recorded
 
 from async_jobs.ddl import get_ddl
 from async_jobs.embedded.postgres import PostgresServer
@@ -74,6 +75,7 @@ class Ground:
     sqs: SqsServer
     postgres_proxy: TcpProxy
     sqs_proxy: TcpProxy
+    record: Record
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def heal(self) -> None:
@@ -107,11 +109,12 @@ def ground() -> Iterator[Ground]:
         SqsServer.in_thread(faults=True, seed=SEED) as sqs,
         TcpProxy.in_thread(postgres.port) as postgres_proxy,
         TcpProxy.in_thread(sqs.port) as sqs_proxy,
+        recorded() as record,
     ):
         with psycopg.connect(_database(postgres, TEMPLATE, template="template1")) as conn:
             conn.execute(get_ddl())
             audit.install(conn)
-        yield Ground(postgres, sqs, postgres_proxy, sqs_proxy)
+        yield Ground(postgres, sqs, postgres_proxy, sqs_proxy, record)
 
 
 @dataclass
@@ -188,10 +191,10 @@ class Run(Stage):
 
     async def next_start(self) -> float:
         """How long a job of each use case now waits for its start; seconds."""
-        began = time.monotonic()
+        watch = Stopwatch()
         jobs = await self.put(2)
         await self.until("the next jobs start", lambda: self.entered(jobs) >= 2)
-        return time.monotonic() - began
+        return watch.seconds
 
     def number(self, sql: str, *params: object) -> float:
         """The one value that *sql* gives."""
@@ -227,8 +230,10 @@ class Run(Stage):
         starts = [(words[0], words[1], int(words[3]), float(words[5])) for words in self.lines()]
         cut = [one for one in starts if one[2] in self.killed_at and one[:2] not in ended]
         return [
-            min(at for job, seq, _, at in starts if job == one[0] and int(seq) > int(one[1]))
-            - self.killed_at[one[2]]
+            self.ground.record.between(
+                self.killed_at[one[2]],
+                min(at for job, seq, _, at in starts if job == one[0] and int(seq) > int(one[1])),
+            )
             for one in cut
         ]
 
@@ -257,7 +262,12 @@ class Run(Stage):
         """Every invariant holds, no process died of an error; what happened, in numbers."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             found = audit.check(
-                conn, self.terms, runs=self.runs_path, told=self.told, leaving_out=leaving_out
+                conn,
+                self.terms,
+                runs=self.runs_path,
+                told=self.told,
+                record=self.ground.record,
+                leaving_out=leaving_out,
             )
             figures = audit.figures(conn, self.terms)
         assert not found, f"seed {SEED}\n{audit.shown(found)}\n{self.logs()}"

@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 from moving_parts import open_store
+from starvation import Stopwatch
 
 from async_jobs.errors import AsyncJobsError
 from async_jobs.models import NewJob
@@ -128,7 +129,7 @@ class RandomRun:
             return
         use_case = SQS if strike.server == "sqs" else TABLE
         sql = "SELECT count(*) FROM jobs WHERE use_case = %s AND started_at > %s"
-        began = time.monotonic()
+        watch, began = Stopwatch(), time.monotonic()
         [(now,)] = self.run.query("SELECT clock_timestamp()")
         # Something to start, whatever else waits.
         await self.run.put(1, use_cases=[use_case])
@@ -136,7 +137,7 @@ class RandomRun:
             if time.monotonic() - began > 30:
                 break
             await asyncio.sleep(0.05)
-        self.resumed.setdefault(strike.server, []).append(time.monotonic() - began)
+        self.resumed.setdefault(strike.server, []).append(watch.seconds)
 
     def _replace(self) -> None:
         """New processes for those that were killed or stopped for good."""
@@ -157,7 +158,13 @@ class RandomRun:
     def _summary(self) -> dict[str, Any]:
         terms = self.run.terms
         with psycopg.connect(self.run.dsn, autocommit=True) as conn:
-            found = audit.check(conn, terms, runs=self.run.runs_path, told=self.run.told)
+            found = audit.check(
+                conn,
+                terms,
+                runs=self.run.runs_path,
+                told=self.run.told,
+                record=self.run.ground.record,
+            )
             figures = audit.figures(conn, terms)
         rescue = figures.pop("slowest_rescue_seconds")
         return {

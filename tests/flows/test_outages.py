@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from moving_parts import open_store
 from psycopg.conninfo import make_conninfo
+from starvation import Stopwatch
 
 from async_jobs.cli.process import STOP_SECONDS
 from async_jobs.ddl import get_ddl
@@ -131,16 +132,18 @@ async def test_an_outage_is_borne_quietly_and_without_a_restart(ground: Ground, 
     with closed_door() as door:
         lines = process.log.count("\n")
         ground.proxy.to_port = door.port
+        began = time.monotonic()
         ground.proxy.reset()
         await asyncio.sleep(OUTAGE_SECONDS)
         knocks, said = len(door.knocks), process.log.count("\n") - lines
+        lasted = time.monotonic() - began
         ground.proxy.to_port = ground.server.port
-    back_at = time.monotonic()
+    watch = Stopwatch()
     await stage.until("it works again", lambda: "works again" in process.log)
 
-    assert 2 <= knocks <= CONNECTS_PER_SECOND * OUTAGE_SECONDS, process.log
-    assert said <= LINES_PER_SECOND * OUTAGE_SECONDS, process.log
-    assert time.monotonic() - back_at < RESUMES_WITHIN_SECONDS
+    assert 2 <= knocks <= CONNECTS_PER_SECOND * lasted, process.log
+    assert said <= LINES_PER_SECOND * lasted, process.log
+    assert watch.seconds < RESUMES_WITHIN_SECONDS
     assert process.is_running
 
 
@@ -163,13 +166,13 @@ async def test_processes_before_a_black_hole_end_in_time_with_0(
     await ground.enqueue("note")
     await asyncio.sleep(0.5)
 
-    began = time.monotonic()
+    watch = Stopwatch()
     for process in (*plain, *on_sqs):
         process.send(signal.SIGTERM)
     codes = [await asyncio.to_thread(process.exit_code) for process in (*plain, *on_sqs)]
 
     assert codes == [0, 0, 0, 0], stage.logs()
-    assert time.monotonic() - began < 1 + STOP_SECONDS + SLACK_SECONDS
+    assert watch.seconds < 1 + STOP_SECONDS + SLACK_SECONDS
     assert "Traceback" not in stage.logs()
 
 
@@ -178,13 +181,13 @@ async def test_a_process_that_starts_before_a_black_hole_ends_at_once(ground: Gr
     processes = [ground.start(role) for role in ("worker", "scheduler")]
     await ground.stage.until("they connect", lambda: ground.proxy.connections == 2)
 
-    began = time.monotonic()
+    watch = Stopwatch()
     for process in processes:
         process.send(signal.SIGTERM)
     codes = [await asyncio.to_thread(process.exit_code) for process in processes]
 
     assert codes == [0, 0], ground.stage.logs()
-    assert time.monotonic() - began < SLACK_SECONDS
+    assert watch.seconds < SLACK_SECONDS
 
 
 async def test_a_signal_amid_the_import_of_handlers_or_a_migration_ends_the_process(

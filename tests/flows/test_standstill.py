@@ -65,14 +65,15 @@ async def test_without_workers_for_many_leases_the_queue_stays_shallow_and_then_
         ASYNC_JOBS_SCHEDULER_INTERVAL_SECONDS="0.1",
     )
     job_ids = await enqueue(stage, "note", 30)
-    stage.scheduler()
+    scheduler = stage.scheduler()
+    await stage.until("tickets are sent", lambda: depth(sqs_server, stage) >= CAPACITY)
     deepest = 0
     ends_at = time.monotonic() + 4.0
     while time.monotonic() < ends_at:
         deepest = max(deepest, depth(sqs_server, stage))
         await asyncio.sleep(0.02)
 
-    assert CAPACITY <= deepest <= 2 * CAPACITY
+    assert CAPACITY <= deepest <= 2 * CAPACITY, scheduler.log
     assert stage.query("SELECT max(attempts) FROM jobs") == [(0,)]
     stage.worker()
     await stage.all_succeeded(job_ids)

@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from starvation import Record, recorded
 
 from async_jobs.ddl import get_ddl
 from async_jobs.embedded.postgres import PostgresServer
@@ -43,6 +44,7 @@ class Ground:
 
     servers: Servers
     numbers: Iterator[int]
+    record: Record
 
     def database(self) -> str:
         """The connection string of a fresh database with the schema."""
@@ -73,9 +75,11 @@ def ground() -> Iterator[Ground]:
         PostgresServer(settings="fast", options=OPTIONS) as postgres,
         sqs_server() as (url, pid),
         psycopg.connect(postgres.dsn, autocommit=True) as control,
+        recorded() as record,
     ):
         control.execute("CREATE EXTENSION pg_stat_statements")
-        yield Ground(Servers(control, postgres.dsn, postgres.pid, url, pid), itertools.count(1))
+        servers = Servers(control, postgres.dsn, postgres.pid, url, pid)
+        yield Ground(servers, itertools.count(1), record)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ _STARTED = "SELECT count(*) FROM jobs WHERE started_at IS NOT NULL"
 pytestmark = pytest.mark.slow
 
 
-async def waits(troupe: Troupe, dsn: str) -> list[float]:
+async def waits(ground: Ground, troupe: Troupe, dsn: str) -> list[float]:
     """How long jobs wait that are enqueued one by one into the idle system; seconds."""
     async with open_store(dsn) as store:
         service = troupe.service(store)
@@ -42,8 +42,8 @@ async def waits(troupe: Troupe, dsn: str) -> list[float]:
                 [NewJob(tenant_id="acme", use_case=USE_CASE, type="nap", payload={})]
             )
             await troupe.until("it starts", lambda n=number: troupe.number(_STARTED) == n + 1)  # type: ignore[misc] # a default binds it
-    sql = "SELECT extract(epoch FROM started_at - created_at) FROM jobs"
-    return [round(float(row[0]), 3) for row in troupe.query(sql)]
+    sql = "SELECT extract(epoch FROM created_at), extract(epoch FROM started_at) FROM jobs"
+    return [round(ground.record.between_stamps(*row), 3) for row in troupe.query(sql)]
 
 
 def lose_hints(proxy: TcpProxy, mode: Mode) -> None:
@@ -69,7 +69,7 @@ async def test_lost_hints_cost_at_most_the_interval(
         await troupe.started([troupe.scheduler(), troupe.worker()])
         lose_hints(proxy, mode)
 
-        found = await waits(troupe, dsn)
+        found = await waits(ground, troupe, dsn)
         troupe.close()
 
     tell(capsys, f"hints lost ({mode}), interval {INTERVAL_SECONDS:g} s: started after {found} s")
@@ -92,7 +92,7 @@ async def test_it_works_through_a_pooler_that_shares_sessions(
         )
         await troupe.started([troupe.scheduler(), troupe.scheduler(), troupe.worker()])
 
-        found = await waits(troupe, dsn)
+        found = await waits(ground, troupe, dsn)
         troupe.fill(USE_CASE, 200)
         left = "SELECT count(*) FROM jobs WHERE finished_at IS NULL"
         await troupe.until("a backlog is done", lambda: not troupe.number(left))

@@ -7,10 +7,10 @@ while it sends    its leases are committed, and their tickets never leave
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 from flows.stage import Process
+from starvation import Stopwatch
 
 from .conftest import Ground, MakeTroupe, tell
 from .troupe import Troupe
@@ -61,11 +61,11 @@ def _by_pid(troupe: Troupe, pid: int) -> Process:
 
 
 async def _until_a_job_starts(troupe: Troupe) -> float:
-    began = time.monotonic()
+    watch = Stopwatch()
     sql = "SELECT count(*) FROM jobs WHERE started_at > %s"
     [(now,)] = troupe.query("SELECT clock_timestamp()")
     await troupe.until("a job starts", lambda: troupe.number(sql, now))
-    return time.monotonic() - began
+    return watch.seconds
 
 
 async def _goes_on_alone(troupe: Troupe, scheduler: Process) -> None:
@@ -93,11 +93,11 @@ async def test_stopped_while_it_sends(
     victim = troupe.scheduler()
     await troupe.until("it sends", lambda: ground.servers.sqs_requests("SendMessageBatch") > before)
     victim.send(signal.SIGSTOP)
-    began = time.monotonic()
+    watch = Stopwatch()
     troupe.scheduler()
 
     await _until_a_job_starts(troupe)
-    delay = time.monotonic() - began
+    delay = watch.seconds
 
     _tell(capsys, "while it sends", delay)
     assert delay < MOST_SECONDS
