@@ -109,7 +109,7 @@ class Stage:
         path = self.folder / f"{name}.log"
         with path.open("wb") as log:
             popen = subprocess.Popen(
-                [sys.executable, "-m", f"async_jobs.cli.{role}", *words],
+                [sys.executable, *self.program(role), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -117,6 +117,10 @@ class Stage:
             )
         self.processes.append(Process(name, popen, path))
         return self.processes[-1]
+
+    def program(self, role: str) -> list[str]:
+        """What Python runs for `async-jobs-<role>`."""
+        return ["-m", f"async_jobs.cli.{role}"]
 
     def scheduler(self, **env: str) -> Process:
         return self.start("scheduler", **env)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from store.factories import BURIED, MIDNIGHT, RETRIED, JobFactory, SettableClock
+from store.factories import BURIED, MIDNIGHT, RETRIED, RETRIED_AT_ONCE, JobFactory, SettableClock
 
 from async_jobs import JobService
 from async_jobs.config import AsyncJobsConfig, TenantQuota, UseCaseConfig
@@ -181,6 +181,28 @@ class TestWaiting:
 
         assert codes(found) == ["late"]
         assert figures(found, "late") == {"late_by_seconds": 5.0}
+
+    async def test_a_retry_that_its_budget_holds_back_under_pressure(
+        self,
+        jobs: JobFactory,
+        service: JobService,
+        clock: SettableClock,
+        sender: FakeSender,
+        make_dispatcher: MakeDispatcher,
+    ) -> None:
+        retry = await jobs.finished(RETRIED_AT_ONCE, delay_tolerance_seconds=60)
+        await jobs.waiting(delay_tolerance_seconds=1)
+        clock.advance(5)
+        firsts = [await jobs.waiting(delay_tolerance_seconds=600) for _ in range(4)]
+
+        await make_dispatcher(capacity=3).dispatch()
+        found = await service.explain(retry.id)
+
+        sent = {job.job_id for job in sender.sent}
+        assert retry.id not in sent
+        assert len(sent & {job.id for job in firsts}) >= 2, "they are due later than the retry"
+        assert codes(found)[-1] == "retry_budget"
+        assert "retries get a tenth" in found.causes[-1].text
 
     async def test_a_queue_that_did_not_accept_it(
         self,
