@@ -16,6 +16,7 @@ from uuid import UUID
 from async_jobs.admission import Admission, Demand
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig, canonical_name
 from async_jobs.core.acceptance import accept
+from async_jobs.core.slo_report import Minute
 from async_jobs.errors import (
     DeadlineInfeasible,
     InvalidJob,
@@ -244,6 +245,13 @@ class JobService(Steering):
             limit=limit,
             payloads=payloads,
         )
+
+    async def slo_minutes(self, minutes: int = 60) -> Sequence[Minute]:
+        """First starts and lateness of all use cases minute by minute, oldest first; one statement.
+
+        Minutes without a first start are left out. Raises StoreUnavailable.
+        """
+        return await self._store.slo.sum_minutes(list(self._config.use_cases), minutes)
 
     @property
     def matching(self) -> Matching:

@@ -165,13 +165,6 @@ class Steering:
         )
         return [report(each.name, reading, _terms(each, config)) for each in asked]
 
-    async def slo_minutes(self, minutes: int = 60) -> Sequence[Minute]:
-        """First starts and lateness of all use cases minute by minute, oldest first; one statement.
-
-        Minutes without a first start are left out. Raises StoreUnavailable.
-        """
-        return await self._desk.slo.sum_minutes(list(self._config.use_cases), minutes)
-
     async def scaling(
         self,
         use_case: str | None = None,
