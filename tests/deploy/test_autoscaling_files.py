@@ -18,6 +18,17 @@ from async_jobs.core.scaling import Scaling
 from async_jobs.schemas import ScalingView
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+SCALED_OBJECT = {
+    "scaleTargetRef", "pollingInterval", "cooldownPeriod", "initialCooldownPeriod",
+    "idleReplicaCount", "minReplicaCount", "maxReplicaCount", "fallback", "advanced", "triggers",
+}  # fmt: skip
+"""https://keda.sh/docs/latest/reference/scaledobject-spec/"""
+TRIGGER = {"type", "name", "metricType", "useCachedMetrics", "metadata", "authenticationRef"}
+METRICS_API = {
+    "url", "valueLocation", "targetValue", "activationTargetValue", "format", "unsafeSsl",
+    "authMode", "method", "keyParamName",
+}  # fmt: skip
+"""https://keda.sh/docs/latest/scalers/metrics-api/; KEDA takes no value but a text there."""
 SCRIPT = DEPLOY / "ecs" / "publish-workers-needed.sh"
 
 
@@ -33,6 +44,27 @@ def test_keda_reads_a_figure_that_the_endpoint_answers() -> None:
     assert metadata["valueLocation"] in ScalingView.model_fields
     assert url.path == route.path  # type: ignore[attr-defined] # a route of ours
     assert set(parse_qs(url.query)) <= {"slots_per_worker", "lead_seconds", "within_seconds"}
+
+
+def test_keda_knows_every_field_and_gets_texts() -> None:
+    objects = {each["kind"]: each for each in yaml.safe_load_all(_text("keda.yaml"))}
+    scaled = objects["ScaledObject"]
+    [trigger] = scaled["spec"]["triggers"]
+    metadata = trigger["metadata"]
+
+    assert {each["apiVersion"] for each in objects.values()} == {"v1", "keda.sh/v1alpha1"}
+    assert set(scaled["spec"]) <= SCALED_OBJECT
+    assert scaled["spec"].keys() >= {"scaleTargetRef", "triggers"}
+    assert 1 <= scaled["spec"]["minReplicaCount"] <= scaled["spec"]["maxReplicaCount"]
+    assert set(scaled["spec"]["advanced"]) <= {
+        "restoreToOriginalReplicaCount", "horizontalPodAutoscalerConfig", "scalingModifiers"
+    }  # fmt: skip
+    assert set(trigger) <= TRIGGER
+    assert trigger["metricType"] in ("AverageValue", "Value")
+    assert set(metadata) <= METRICS_API
+    assert metadata.keys() >= {"url", "valueLocation", "targetValue"}
+    assert all(isinstance(text, str) for text in metadata.values())
+    assert metadata["authMode"] in ("apiKey", "basic", "tls", "bearer")
 
 
 def test_keda_finds_the_token_it_shows() -> None:
