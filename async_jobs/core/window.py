@@ -50,6 +50,13 @@ class Window:
             self.size = min(max(LEAST, self.capacity), 2 * self.size)
         return max(0, self.size - unstarted)
 
+    def is_full(self, *, unstarted: int, old: int, at: float) -> bool:
+        """Whether `room` would give nothing and leave the size as it is."""
+        if 2 * old >= self.size and old >= LEAST:
+            return unstarted >= self.size and at - self._shrank_at < OLD_SECONDS
+        grows = 4 * (unstarted - old) <= self.size and self._was_full
+        return unstarted >= self.size and not grows
+
     def sent(self, *, unstarted: int) -> None:
         """A pass is over and leaves so many unstarted leases behind."""
         self._was_full = unstarted >= self.size

@@ -9,8 +9,9 @@ The pass says what to do next, so that slots refill when they free and not at
 the next tick: again at once while work and slots are left, soon while the use case
 is full or was busy a moment ago, otherwise when somebody wakes it. What was just found
 empty is looked at before a turn is taken, after pauses that double: producers send no
-second hint within 20 ms, and their transactions may take longer than that. A queue that
-accepts nothing is a failure of the loop: it is tried again after a growing wait.
+second hint within 20 ms, and their transactions may take longer than that. So is, for a
+moment, what was just full. A queue that accepts nothing is a failure of the loop: it is
+tried again after a growing wait.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ LONGEST_PAUSE_SECONDS = 1.0
 LEAST_WAIT_SECONDS = 0.001
 PAUSE_SHARE = 0.05
 STAYS_BUSY_SECONDS = 0.2
+STAYS_FULL_SECONDS = 1.0
 UNTIL_WOKEN_SECONDS = 3_600.0
 
 
@@ -68,6 +70,8 @@ class DispatchDesk(RenewDesk, Protocol):
     async def release(self, tickets: Sequence[Ticket], *, enqueue_failed: bool) -> int: ...
 
     async def survey(self, use_cases: Sequence[str]) -> Survey: ...
+
+    async def count_in_flight(self, use_case: str) -> InFlight: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class Dispatcher:
         self._turnover = Turnover()
         self._sent_at = 0.0
         self._found_empty = False
+        self._found_full = False
 
     def steer(
         self, use_case: UseCaseConfig, quotas: Mapping[str, TenantQuota], *, paused: bool
@@ -173,9 +178,21 @@ class Dispatcher:
             survey = await self._desk.survey([self.use_case.name])
             if not survey.use_cases_with_work:
                 return Pass(free=1)
+        if self._found_full and await self._is_still_full():
+            return Pass()
         done = await self.dispatch()
         self._found_empty = self._selection.took_all and done.had_turn and not done.sent
+        self._found_full = done.had_turn and not done.free
         return done
+
+    async def _is_still_full(self) -> bool:
+        """As far as one statement tells; what goes on in a turn of a full use case can wait."""
+        at = self._monotonic()
+        if at - self._sent_at > STAYS_FULL_SECONDS:
+            return False
+        now = await self._desk.count_in_flight(self.use_case.name)
+        is_full = self._window.is_full(unstarted=now.unstarted, old=now.old, at=at)
+        return is_full or not free_slots(self.use_case.max_concurrent, now.held)
 
     async def dispatch(self) -> Pass:
         """One pass: lease what fits and send it."""

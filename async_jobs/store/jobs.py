@@ -45,7 +45,7 @@ from async_jobs.store.retention import Retention
 from async_jobs.store.slo import SloTable
 from async_jobs.store.steering import SteeringTables
 from async_jobs.store.trace import PAGE, finished_pages
-from async_jobs.store.turn import Turn, take_turn
+from async_jobs.store.turn import InFlight, Turn, count_in_flight, take_turn
 from async_jobs.store.whole_rows import job_row, read_leniently
 
 Value = TypeVar("Value")
@@ -252,15 +252,14 @@ class JobStore:
         """The exclusive right to lease in *use_case*; None while another scheduler has it."""
         return take_turn(self._door, use_case, now=self._clock.now())
 
+    async def count_in_flight(self, use_case: str) -> InFlight:
+        """Leases held, for a look; who acts on it counts again in a turn."""
+        return await count_in_flight(self._door, use_case, now=self._clock.now())
+
     async def release(self, tickets: Sequence[Ticket], *, enqueue_failed: bool) -> int:
         """Give leases back that no worker started; how many it took effect on."""
-        return len(
-            await self._scalars(
-                "release_jobs",
-                **_columns(tickets),
-                enqueue_failed=enqueue_failed,
-            )
-        )
+        params = {**_columns(tickets), "enqueue_failed": enqueue_failed}
+        return len(await self._scalars("release_jobs", **params))
 
     async def renew(
         self, tickets: Sequence[Ticket], *, lease_seconds: float, most_seconds: float

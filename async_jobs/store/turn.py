@@ -118,14 +118,7 @@ class Turn:
 
     async def count_in_flight(self) -> InFlight:
         """Leases held. Costs one index range as long as the capacity."""
-        counted = await self.door.rows(
-            _COUNT_IN_FLIGHT, self._params(old_seconds=OLD_SECONDS), tuple_row, on=self.conn
-        )
-        return InFlight(
-            held={tenant_id: held for tenant_id, held, _, _ in counted},
-            unstarted=sum(unstarted for _, _, unstarted, _ in counted),
-            old=sum(old for _, _, _, old in counted),
-        )
+        return await count_in_flight(self.door, self.use_case, now=self.now, on=self.conn)
 
     async def lease_due(self, slots: int, *, lease_seconds: float) -> list[Leased]:
         """Lease up to *slots* waiting jobs, earliest deadline first; most urgent first."""
@@ -210,6 +203,19 @@ class Turn:
 
     def _params(self, **params: object) -> dict[str, object]:
         return {"use_case": self.use_case, "now": self.now, **params}
+
+
+async def count_in_flight(
+    door: Door, use_case: str, *, now: datetime | None, on: Connection | None = None
+) -> InFlight:
+    """Leases held in *use_case*; outside of a turn others may change that at once."""
+    params = {"use_case": use_case, "now": now, "old_seconds": OLD_SECONDS}
+    counted = await door.rows(_COUNT_IN_FLIGHT, params, tuple_row, on=on)
+    return InFlight(
+        held={tenant_id: held for tenant_id, held, _, _ in counted},
+        unstarted=sum(unstarted for _, _, unstarted, _ in counted),
+        old=sum(old for _, _, _, old in counted),
+    )
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -87,3 +88,22 @@ def test_it_never_exceeds_the_capacity_and_never_shuts_for_good(
         assert room == 0 or unstarted + room <= max(LEAST, capacity)
     # Whatever happened: once everything sent was started, more is sent.
     assert window.room(unstarted=0, old=0, at=at + 1.0) >= min(LEAST, capacity)
+
+
+@given(
+    st.integers(1, 100),
+    st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100), st.floats(0.0, 2.0))),
+)
+def test_it_is_full_where_asking_for_room_would_give_none_and_change_nothing(
+    capacity: int, seen: list[tuple[int, int, float]]
+) -> None:
+    window, at = Window(capacity), 0.0
+    for unstarted, old, later in seen:
+        at += later
+        told = {"unstarted": unstarted, "old": min(old, unstarted), "at": at}
+        is_full, before = window.is_full(**told), replace(window)
+        room = window.room(**told)
+
+        assert not is_full or (room == 0 and window == before)
+        assert is_full or room > 0 or window != before or 4 * unstarted <= window.size
+        window.sent(unstarted=unstarted + room)
