@@ -1,7 +1,8 @@
 """The only place that builds objects from a configuration.
 
 Commands and tests call these; nothing below this file knows the configuration
-as a whole. SQS is imported only where a use case has an SQS queue.
+as a whole. SQS is imported only where a use case has an SQS queue, the scheduler only
+where one is built, and so the worker.
 """
 
 from __future__ import annotations
@@ -30,22 +31,18 @@ from async_jobs.runtime.health import Health
 from async_jobs.runtime.loop import Loop
 from async_jobs.runtime.presence import Presence
 from async_jobs.runtime.slo_writer import SloWriter
-from async_jobs.scheduler.dispatch import Dispatcher
-from async_jobs.scheduler.loop import Scheduler
-from async_jobs.service import JobService
-from async_jobs.steering import paused_by, steered
 from async_jobs.store.hints import OVERRIDES_CHANGED, HintListener
 from async_jobs.store.jobs import JobStore
-from async_jobs.store.lease_keeper import LeaseKeeper
 from async_jobs.store.pace import PacedConnection
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.slo import SloListener
 from async_jobs.transport.ports import Receiver, Sender
 from async_jobs.transport.postgres import PostgresReceiver, PostgresSender
-from async_jobs.worker.worker import Worker
 
 if TYPE_CHECKING:
+    from async_jobs.scheduler.loop import Scheduler
     from async_jobs.transport.sqs import SqsClient
+    from async_jobs.worker.worker import Worker
 
 Pool = AsyncConnectionPool[Any]
 Vitals = Callable[[], Mapping[str, object]]
@@ -130,6 +127,9 @@ def build_scheduler(
     config: AsyncJobsConfig, store: JobStore, clients: SqsClients, *, bus: Bus
 ) -> Scheduler:
     """A scheduler for every configured use case."""
+    from async_jobs.scheduler.dispatch import Dispatcher
+    from async_jobs.scheduler.loop import Scheduler
+
     dispatchers = [
         Dispatcher(
             store,
@@ -160,6 +160,10 @@ def build_worker(
     bus: Bus,
 ) -> Worker:
     """A worker that takes jobs from *receivers*."""
+    from async_jobs.service import JobService
+    from async_jobs.store.lease_keeper import LeaseKeeper
+    from async_jobs.worker.worker import Worker
+
     return Worker(
         name,
         store,
@@ -224,6 +228,7 @@ def build_scheduler_presence(
     vitals: Vitals = no_vitals,
 ) -> Presence:
     """Has *scheduler* seen by others, and steered by what operators set."""
+    from async_jobs.steering import paused_by, steered
 
     def steer(overrides: Sequence[Override]) -> None:
         scheduler.steer(steered(config, overrides), paused_by(overrides))

@@ -14,7 +14,8 @@ from bench.stand import Stand
 
 _WAL = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"
 _STATEMENTS = """
-    SELECT coalesce(sum(calls), 0)::bigint
+    SELECT coalesce(sum(calls), 0)::bigint, coalesce(sum(wal_bytes), 0)::bigint,
+        coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint
     FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid
     WHERE datname = %s
 """
@@ -32,6 +33,8 @@ class Reading:
     command_seconds: float
     wal_bytes: int
     statements: int
+    statements_wal_bytes: int
+    buffers: int
     sqs_requests: int
 
 
@@ -47,6 +50,8 @@ class Cost:
     other_cores: float
     wal_bytes: int
     statements: int
+    statements_wal_bytes: int
+    buffers: int
     sqs_requests: int
 
     def per_job(self, jobs: int) -> dict[str, float]:
@@ -54,6 +59,7 @@ class Cost:
         figures = {
             "statements": self.statements / jobs,
             "wal_bytes": self.wal_bytes / jobs,
+            "buffers": self.buffers / jobs,
             "sqs_requests": self.sqs_requests / jobs,
             "postgres_us": self.postgres_seconds / jobs * 1e6,
             "sqs_us": self.sqs_seconds / jobs * 1e6,
@@ -99,6 +105,8 @@ class Meter:
             command_seconds=stand.command_seconds,
             wal_bytes=int(wal[0]),
             statements=int(statements[0]) - stand.own_statements,
+            statements_wal_bytes=int(statements[1]),
+            buffers=int(statements[2]),
             sqs_requests=servers.sqs_requests(),
         )
 
@@ -125,5 +133,7 @@ def cost(before: Reading, after: Reading, *, cpu_from: Reading | None = None) ->
         other_cores=max(0.0, everything - ours) / max(seconds, 0.001),
         wal_bytes=after.wal_bytes - before.wal_bytes,
         statements=after.statements - before.statements,
+        statements_wal_bytes=after.statements_wal_bytes - before.statements_wal_bytes,
+        buffers=after.buffers - before.buffers,
         sqs_requests=after.sqs_requests - before.sqs_requests,
     )

@@ -210,8 +210,10 @@ class Stand:
         return adapter + [str(argument) for argument in arguments]
 
     def _environment(self) -> dict[str, str]:
+        # An installed package is compiled already; compiling is no part of a start.
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         return {
-            **os.environ,
+            **inherited,
             "AWS_ACCESS_KEY_ID": "x",
             "AWS_SECRET_ACCESS_KEY": "x",
             "AWS_DEFAULT_REGION": "us-east-1",

@@ -17,6 +17,7 @@ from bench.servers import Servers, running
 from bench.table import Line, markdown, show, tables
 
 TINY = Sizes(jobs=50, drain_seconds=30.0)
+GUARDED = Sizes(jobs=1_000, drain_seconds=60.0)
 CONTESTANTS = {one.name: one for one in read(HERE)}
 
 
@@ -28,15 +29,21 @@ def servers() -> Iterator[Servers]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["async-jobs-pg", "async-jobs-sqs"])
-def test_a_drain_of_fifty_jobs_is_measured(name: str, servers: Servers) -> None:
-    (figures,) = drain(CONTESTANTS[name], servers, TINY)
+def test_a_drain_costs_no_more_than_it_did(name: str, servers: Servers) -> None:
+    """A slow machine looks more often while it works: 0.07 statements a job were measured over
+    PostgreSQL, 0.5 over SQS and 0.26 requests; 1,380 to 1,550 bytes of WAL and 27 to 31 buffers.
+    """
+    (figures,) = drain(CONTESTANTS[name], servers, GUARDED)
 
-    assert figures["jobs"] == 50
+    assert figures["jobs"] == 1_000
     assert figures["repeated"] == 0
     assert _number(figures, "rate") > 0
-    assert _number(figures, "statements") > 0
-    assert _number(figures, "wal_bytes") > 0
-    assert (_number(figures, "sqs_requests") > 0) == (name == "async-jobs-sqs")
+    by_sqs = name == "async-jobs-sqs"
+    assert 0.0 < _number(figures, "statements") <= (1.5 if by_sqs else 0.4)
+    assert 0.0 < _number(figures, "wal_bytes") <= 1_800
+    assert 0.0 < _number(figures, "buffers") <= 50
+    assert (_number(figures, "sqs_requests") > 0.0) == by_sqs
+    assert _number(figures, "sqs_requests") <= 0.8
 
 
 @pytest.mark.slow
