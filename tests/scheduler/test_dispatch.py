@@ -324,57 +324,6 @@ async def test_the_next_pass_comes_when_it_may_find_something(
     assert await dispatcher.tick() == pytest.approx(pause_seconds)
 
 
-async def test_what_was_found_empty_is_looked_at_before_a_turn_is_taken(
-    jobs: JobFactory,
-    make_clocked_dispatcher: MakeDispatcher,
-    store: JobStore,
-    sender: FakeSender,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    turns: list[str] = []
-    take_turn = store.take_turn
-    monkeypatch.setattr(store, "take_turn", lambda name: turns.append(name) or take_turn(name))
-    await jobs.waiting()
-    dispatcher = make_clocked_dispatcher()
-
-    pauses = [await dispatcher.tick() for _ in range(5)]
-    looked = len(turns)
-    await jobs.waiting()
-    await dispatcher.tick()
-
-    assert pauses == [SHORTEST_PAUSE_SECONDS] * 5
-    assert looked == 2
-    assert len(sender.sent) == 2
-
-
-async def test_what_was_just_full_is_looked_at_before_a_turn_is_taken(
-    jobs: JobFactory,
-    make_clocked_dispatcher: MakeDispatcher,
-    store: JobStore,
-    sender: FakeSender,
-    clock: SettableClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    turns: list[str] = []
-    take_turn = store.take_turn
-    monkeypatch.setattr(store, "take_turn", lambda name: turns.append(name) or take_turn(name))
-    await waiting(jobs, 3)
-    dispatcher = make_clocked_dispatcher(capacity=1)
-
-    for _ in range(3):
-        await dispatcher.tick()
-    looked = len(turns)
-    clock.advance(1.5)
-    await dispatcher.tick()
-    after_a_moment = len(turns)
-    (started,) = await store.start([ticket(sender.sent[0])], worker="w", lease_seconds=60.0)
-    await store.finish([(started, SUCCEEDED)])
-    await dispatcher.tick()
-
-    assert (looked, after_a_moment) == (1, 2)
-    assert len(sender.sent) == 2
-
-
 async def test_a_queue_that_accepts_nothing_is_a_failure_of_the_loop(
     jobs: JobFactory, make_dispatcher: MakeDispatcher, sender: FakeSender
 ) -> None:
