@@ -18,11 +18,11 @@ from async_jobs.ddl import get_ddl
 
 TOKEN = "the-token-of-the-tests"
 COMMANDS = [
-    *("dev", "scheduler", "worker", "api", "dashboard", "migrate", "simulate", "slo"),
-    *("autoscaling", "health"),
+    *("dev", "scheduler", "worker", "api", "dashboard", "migrate", "simulate", "top"),
+    *("slo", "autoscaling", "health"),
     *("list", "show", "explain", "enqueue", "cancel", "requeue"),
-    *("pause", "resume", "scale", "quota", "processes", "stop", "audit"),
-    *("doctor", "config"),
+    *("pause", "resume", "scale", "quota", "prune", "processes", "stop"),
+    *("audit", "doctor", "config"),
 ]
 PATIENCE_SECONDS = 30
 
