@@ -45,6 +45,9 @@ class Forecast:
     feasible: bool = True
 
 
+UNKNOWN = Forecast()
+
+
 @dataclass(slots=True)
 class Known:
     """What is known of one use case; `added` are the slacks of jobs enqueued since, sorted."""
@@ -75,7 +78,7 @@ class Forecaster:
         """A forecast for each of *jobs*, which are enqueued together; counts none of them yet."""
         known = await self._up_to_date(use_case, capacity)
         if known.demand is None or known.pace is None:
-            return [Forecast() for _ in jobs]
+            return [UNKNOWN] * len(jobs)
         in_order = sorted(range(len(jobs)), key=lambda each: deadline_of(jobs[each], now))
         found = {
             index: self._one(known, known.demand, known.pace, jobs[index], now, siblings)
@@ -86,11 +89,13 @@ class Forecaster:
     def count(self, jobs: Sequence[AcceptedJob], now: datetime) -> None:
         """*jobs* were stored: those that come after them wait behind them."""
         at = self._monotonic()
-        for job in jobs:
-            known = self._of(job.use_case)
-            if known.demand is not None and (job.run_at is None or job.run_at <= now):
-                slack = (deadline_of(job, now) - now).total_seconds()
-                insort(known.added, slack + at - known.read_at)
+        for use_case in {job.use_case for job in jobs}:
+            known = self._of(use_case)
+            if known.pace is not None:
+                due = [job for job in jobs if job.use_case == use_case and _is_due(job, now)]
+                age = at - known.read_at
+                slacks = [(deadline_of(job, now) - now).total_seconds() + age for job in due]
+                _add(known.added, slacks)
 
     def _one(
         self,
@@ -137,6 +142,19 @@ class Forecaster:
             known.reading = False
             known.added = []
         return known
+
+
+def _is_due(job: AcceptedJob, now: datetime) -> bool:
+    return job.run_at is None or job.run_at <= now
+
+
+def _add(known: list[float], slacks: Sequence[float]) -> None:
+    """Add *slacks* to what is known, and keep it sorted."""
+    if len(slacks) == 1:
+        insort(known, slacks[0])
+    else:
+        known.extend(slacks)
+        known.sort()
 
 
 def deadline_of(job: AcceptedJob, now: datetime) -> datetime:

@@ -137,24 +137,23 @@ class JobFields(TypedDict, total=False):
     timeout_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedJob:
-    """A job that passed every check, as the store writes it.
+class AcceptedJob(NamedTuple):
+    """A job that passed every check, as the store writes it; what differs in a batch comes first.
 
     With `latest_deadline_at` the tolerance is cut so that the deadline is no later, 0 at least.
     """
 
     id: UUID
+    payload_json: str
+    dedupe_key: str | None
     tenant_id: str
     use_case: str
     type: str
     queue: str
-    payload_json: str
     run_at: datetime | None
     delay_tolerance_seconds: float
     max_attempts: int
     backoff_json: str | None
-    dedupe_key: str | None
     priority: int
     latest_deadline_at: datetime | None = None
     reject_if_infeasible: bool = False

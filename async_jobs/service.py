@@ -8,14 +8,13 @@ applications use this one class; it holds no state but the coalescing of hints.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, Unpack, overload
 from uuid import UUID
 
 from async_jobs.admission import Admission, Demand
 from async_jobs.config import AsyncJobsConfig, UseCaseConfig, canonical_name
-from async_jobs.core.acceptance import accept
+from async_jobs.core.acceptance import accept, accept_alike, is_alike
 from async_jobs.core.slo_report import Minute
 from async_jobs.errors import (
     DeadlineInfeasible,
@@ -25,18 +24,10 @@ from async_jobs.errors import (
     Overloaded,
     QuotaExceeded,
 )
-from async_jobs.forecaster import DemandDesk, Forecast, Forecaster, deadline_of
+from async_jobs.forecaster import UNKNOWN, DemandDesk, Forecast, Forecaster, deadline_of
+from async_jobs.ids import new_job_id, new_job_ids
 from async_jobs.matching import Matching, MatchingDesk
-from async_jobs.models import (
-    AcceptedJob,
-    Enqueued,
-    Job,
-    JobFields,
-    JobStatus,
-    NewJob,
-    Page,
-    new_job_id,
-)
+from async_jobs.models import AcceptedJob, Enqueued, Job, JobFields, JobStatus, NewJob, Page
 from async_jobs.steering import Steering, SteeringDesk
 from async_jobs.store.door import Connection
 from async_jobs.store.hints import LOOK_AT_EVERYTHING, Coalescer
@@ -145,7 +136,7 @@ class JobService(Steering):
         a job_id or a dedupe_key it is safe to repeat, and the answer is the same.
         """
         now = datetime.now(UTC)
-        job = self._accept(NewJob(**fields) if new is None else new, now)
+        job = self._accept(NewJob(**fields) if new is None else new, new_job_id(), now)
         return (await self._store_all([job], now, connection))[0]
 
     async def enqueue_many(
@@ -161,14 +152,7 @@ class JobService(Steering):
         if not jobs:
             return []
         now = datetime.now(UTC)
-        accepted = []
-        for index, new in enumerate(jobs):
-            try:
-                accepted.append(self._accept(new, now))
-            except InvalidJob as error:
-                error.index = index
-                raise
-        return await self._store_all(accepted, now, connection)
+        return await self._store_all(self._accept_all(jobs, now), now, connection)
 
     async def _store_all(
         self, accepted: Sequence[AcceptedJob], now: datetime, connection: Connection | None
@@ -189,30 +173,30 @@ class JobService(Steering):
             if found := await self._store.find_stored(accepted, connection=connection):
                 return found
             raise
-        for job, enqueued in zip(accepted, stored, strict=True):
-            self._bus.emit(_event(job, enqueued))
-        self._forecaster.count(
-            [job for job, each in zip(accepted, stored, strict=True) if not each.deduplicated], now
-        )
+        if self._bus.is_heard:
+            for job, enqueued in zip(accepted, stored, strict=True):
+                self._bus.emit(_event(job, enqueued))
+        new = [job for job, each in zip(accepted, stored, strict=True) if not each.deduplicated]
+        self._forecaster.count(new, now)
         return [_foretold(*each) for each in zip(stored, forecasts, strict=True)]
 
     async def _forecasts(
         self, jobs: Sequence[AcceptedJob], now: datetime, config: AsyncJobsConfig
     ) -> Sequence[Forecast]:
         """One for each job; raises DeadlineInfeasible for the first that is to be refused."""
-        forecasts: dict[int, Forecast] = {}
-        for name in dict.fromkeys(job.use_case for job in jobs):
+        forecasts: list[Forecast] = [UNKNOWN] * len(jobs)
+        for name in dict.fromkeys([job.use_case for job in jobs]):
             indexes = [index for index, job in enumerate(jobs) if job.use_case == name]
             capacity = config.use_cases[name].max_concurrent
             made = await self._forecaster.forecast(name, capacity, [jobs[i] for i in indexes], now)
-            forecasts.update(zip(indexes, made, strict=True))
-        for index, job in enumerate(jobs):
-            found = forecasts[index]
+            for index, found in zip(indexes, made, strict=True):
+                forecasts[index] = found
+        for index, (job, found) in enumerate(zip(jobs, forecasts, strict=True)):
             if job.reject_if_infeasible and found.predicted_start_at and not found.feasible:
                 error = DeadlineInfeasible(found.predicted_start_at, deadline_of(job, now))
                 error.index = index if len(jobs) > 1 else None
                 raise error
-        return [forecasts[index] for index in range(len(jobs))]
+        return forecasts
 
     async def get(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         """One job, whole; raises JobNotFound, also for a job of another tenant than *tenant_id*."""
@@ -308,18 +292,37 @@ class JobService(Steering):
         if actor is not None:
             self._bus.emit(OperatorActed(**_facts(job), move=move, actor=actor))
 
-    def _accept(self, new: NewJob, now: datetime) -> AcceptedJob:
+    def _accept_all(self, jobs: Sequence[NewJob], now: datetime) -> Sequence[AcceptedJob]:
+        """All of *jobs*; what is as in the job before is not looked at again."""
+        accepted: list[AcceptedJob] = []
+        most_bytes = self._config.max_payload_bytes
+        before: NewJob | None = None
+        for new, job_id in zip(jobs, new_job_ids(len(jobs)), strict=True):
+            try:
+                if before is not None and is_alike(new, before):
+                    job = accept_alike(
+                        new, accepted[-1], job_id=job_id, max_payload_bytes=most_bytes
+                    )
+                else:
+                    job = self._accept(new, job_id, now)
+            except InvalidJob as error:
+                error.index = len(accepted)
+                raise
+            accepted.append(job)
+            before = new
+        return accepted
+
+    def _accept(self, new: NewJob, job_id: UUID, now: datetime) -> AcceptedJob:
         use_case = self._use_case(new.use_case)
         job = accept(
             new,
-            job_id=new_job_id(),
+            job_id=job_id,
             queue=self._queue(new.queue, use_case),
             default_tolerance_seconds=use_case.default_delay_tolerance_seconds,
             now=now,
             max_payload_bytes=self._config.max_payload_bytes,
         )
-        # Copying costs as much as a check; the name is nearly always the canonical one.
-        return job if job.use_case == use_case.name else replace(job, use_case=use_case.name)
+        return job if job.use_case == use_case.name else job._replace(use_case=use_case.name)
 
     def _queue(self, asked: Any, use_case: UseCaseConfig) -> str:
         """The queue by the name the worker knows; a caller can name one, never bring one."""
@@ -336,7 +339,8 @@ class JobService(Steering):
 
 
 def _quotas(jobs: Sequence[AcceptedJob], config: AsyncJobsConfig) -> dict[str, int]:
-    most = {job.tenant_id: config.quota_for(job.tenant_id).max_pending_jobs for job in jobs}
+    tenants = {job.tenant_id for job in jobs}
+    most = {tenant_id: config.quota_for(tenant_id).max_pending_jobs for tenant_id in tenants}
     return {tenant_id: limit for tenant_id, limit in most.items() if limit is not None}
 
 
@@ -350,10 +354,9 @@ def _topics(jobs: Sequence[AcceptedJob], now: datetime) -> set[str]:
 
 
 def _foretold(enqueued: Enqueued, forecast: Forecast) -> Enqueued:
-    if enqueued.deduplicated:
+    if forecast is UNKNOWN or enqueued.deduplicated:
         return enqueued
-    predicted = forecast.predicted_start_at
-    return replace(enqueued, predicted_start_at=predicted, feasible=forecast.feasible)
+    return Enqueued(enqueued.job_id, False, forecast.predicted_start_at, forecast.feasible)
 
 
 def _event(job: AcceptedJob, enqueued: Enqueued) -> JobEnqueued:

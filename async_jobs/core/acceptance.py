@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from async_jobs.core.backoff import read_policy
@@ -33,7 +32,9 @@ _LATEST_DEADLINE_AT = datetime(9000, 1, 1, tzinfo=UTC)
 NAME_PATTERN = r"[A-Za-z0-9._:@/-]{1,128}"
 
 _NAME = re.compile(NAME_PATTERN)
-_LONG_NUMBER = re.compile(r"\d{19}")
+_LONG_NUMBER = re.compile(r"\d{20}|9[2-9]\d{17}")
+"""What an integer beyond 64 bits looks like; others may."""
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 _NO_IDS = (0, (1 << 128) - 1)
 _INT64 = range(-(2**63), 2**63)
 
@@ -74,13 +75,46 @@ def accept(
     )
 
 
+def is_alike(new: NewJob, before: NewJob) -> bool:
+    """Whether *new* is the very same as *before* but for its payload and its dedupe_key.
+
+    By identity: equal is not enough where True equals 1.
+    """
+    return (
+        new.tenant_id is before.tenant_id
+        and new.use_case is before.use_case
+        and new.type is before.type
+        and new.job_id is before.job_id is None
+        and new.queue is before.queue
+        and new.run_at is before.run_at
+        and new.delay_tolerance_seconds is before.delay_tolerance_seconds
+        and new.max_attempts is before.max_attempts
+        and new.backoff_policy is before.backoff_policy
+        and new.priority is before.priority
+        and new.parent_deadline_at is before.parent_deadline_at
+        and new.reject_if_infeasible is before.reject_if_infeasible
+        and new.timeout_seconds is before.timeout_seconds
+    )
+
+
+def accept_alike(
+    new: NewJob, before: AcceptedJob, *, job_id: UUID, max_payload_bytes: int
+) -> AcceptedJob:
+    """The same as `accept`, for a job that `is_alike` to the one that *before* was made from."""
+    payload_json = encode_payload(new.payload, max_payload_bytes)
+    dedupe_key = None if new.dedupe_key is None else _dedupe_key(new.dedupe_key)
+    return AcceptedJob._make((job_id, payload_json, dedupe_key, *before[3:]))
+
+
 def encode_payload(payload: object, max_bytes: int = MAX_PAYLOAD_BYTES) -> str:
     """The payload as JSON text that PostgreSQL's jsonb and any reader can hold."""
-    if not isinstance(payload, Mapping):
-        raise InvalidJob("payload", "not_an_object", "must be a JSON object")
+    if type(payload) is not dict:
+        if not isinstance(payload, Mapping):
+            raise InvalidJob("payload", "not_an_object", "must be a JSON object")
+        payload = dict(payload)
     try:
-        text = json.dumps(dict(payload), allow_nan=False, ensure_ascii=False)
-        size = len(text.encode())
+        text = _encode(payload)
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise InvalidJob("payload", "invalid_unicode", "holds a lone surrogate") from None
     except RecursionError:
@@ -97,9 +131,10 @@ def encode_payload(payload: object, max_bytes: int = MAX_PAYLOAD_BYTES) -> str:
     return text
 
 
-def _check_contents(payload: Mapping[str, Any], text: str) -> None:
+def _check_contents(payload: object, text: str) -> None:
     """Walk the payload only where its text says that something may be wrong."""
-    if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(payload, MAX_DEPTH):
+    opened = len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[")
+    if opened > MAX_DEPTH and _deeper_than(payload, MAX_DEPTH):
         raise _too_deep()
     if "\\u0000" in text and any("\0" in part for part in _strings(payload)):
         raise InvalidJob("payload", "nul_character", "holds a NUL character (U+0000)")

@@ -40,6 +40,22 @@ _COUNT_UNFINISHED = query("count_unfinished")
 _FIND_LIVE_TWINS = query("find_live_twins")
 _SAMPLE_RUNNING = query("sample_running")
 
+_SHARED = {
+    "tenant_id": "tenant_ids",
+    "use_case": "use_cases",
+    "type": "types",
+    "queue": "queues",
+    "run_at": "run_ats",
+    "delay_tolerance_seconds": "tolerances_seconds",
+    "priority": "priorities",
+    "max_attempts": "most_attempts",
+    "backoff_json": "backoff_policies",
+    "trace_context": "trace_contexts",
+    "latest_deadline_at": "latest_deadlines",
+    "timeout_seconds": "timeouts_seconds",
+}
+"""Columns that have one value in most batches, and what their array is called where not."""
+
 MOST_SAMPLED = 500
 SHORTEST_RUN_SECONDS = 1e-3
 UNKNOWN_WAIT_SECONDS = 5.0
@@ -71,6 +87,8 @@ class Enqueuer:
 
         Raises QuotaExceeded, DedupeConflict or JobIdTaken, and then has stored nothing.
         """
+        if not jobs:
+            return []
         with traces.enqueuing(jobs):
             if len(jobs) == 1 and not quotas:
                 return [await self._store_single(jobs[0], hints, connection)]
@@ -260,24 +278,21 @@ class Enqueuer:
     def _params(
         self, jobs: Sequence[AcceptedJob], hints: Sequence[str], contexts: Sequence[str | None]
     ) -> dict[str, object]:
-        return {
+        columns = dict(zip(AcceptedJob._fields, zip(*jobs, strict=True), strict=True))
+        columns["trace_context"] = tuple(contexts)
+        params: dict[str, object] = {
             "now": self._clock.now(),
-            "ids": [job.id for job in jobs],
-            "tenant_ids": [job.tenant_id for job in jobs],
-            "use_cases": [job.use_case for job in jobs],
-            "types": [job.type for job in jobs],
-            "queues": [job.queue for job in jobs],
-            "payloads": [job.payload_json for job in jobs],
-            "run_ats": [job.run_at for job in jobs],
-            "tolerances_seconds": [job.delay_tolerance_seconds for job in jobs],
-            "priorities": [job.priority for job in jobs],
-            "max_attempts": [job.max_attempts for job in jobs],
-            "backoff_policies": [job.backoff_json for job in jobs],
-            "trace_contexts": list(contexts),
-            "latest_deadlines": [job.latest_deadline_at for job in jobs],
-            "timeouts_seconds": [job.timeout_seconds for job in jobs],
+            "ids": list(columns["id"]),
+            "payloads": list(columns["payload_json"]),
             "hints": list(hints),
         }
+        for name, plural in _SHARED.items():
+            values = columns[name]
+            # A column of one value goes as that value: the server reads 2 arrays and not 14.
+            alike = values.count(values[0]) == len(values)
+            params[name] = values[0] if alike else None
+            params[plural] = None if alike else list(values)
+        return params
 
 
 def _twin_params(jobs: Sequence[AcceptedJob], patience: str | None = None) -> dict[str, object]:
@@ -306,6 +321,8 @@ def _distinct(singles: Sequence[Single]) -> list[Single]:
 
 def _answers(jobs: Sequence[AcceptedJob], twins: Mapping[UUID, UUID]) -> list[Enqueued]:
     """One for each job; what comes a second time in *jobs* was there already."""
+    if not twins and not any(job.is_repeatable for job in jobs):
+        return [Enqueued(job.id) for job in jobs]
     answered: set[UUID] = set()
     answers = []
     for job in jobs:

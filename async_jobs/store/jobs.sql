@@ -17,7 +17,8 @@
 
 -- name: insert_jobs
 -- Jobs without a dedupe_key: nothing to look up, nothing to return but the hints, which wake
--- whoever listens in the same commit (never needed: polling finds the jobs too).
+-- whoever listens in the same commit (never needed: polling finds the jobs too). A column that has
+-- one value throughout is given as that value, its array as NULL.
 WITH stored AS (
     INSERT INTO jobs (
         id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at,
@@ -25,16 +26,20 @@ WITH stored AS (
         timeout_seconds
     )
     SELECT
-        new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
-        promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
-        new.priority, new.max_attempts, new.backoff_policy::jsonb,
-        coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now,
-        new.timeout_seconds
+        new.id,
+        coalesce(new.tenant_id, %(tenant_id)s::text), coalesce(new.use_case, %(use_case)s::text),
+        coalesce(new.type, %(type)s::text), coalesce(new.queue, %(queue)s::text),
+        new.payload::jsonb, promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
+        coalesce(new.priority, %(priority)s::smallint),
+        coalesce(new.max_attempts, %(max_attempts)s::int),
+        coalesce(new.backoff_policy, %(backoff_json)s::text)::jsonb, promise.run_at <= clock.now,
+        coalesce(new.trace_context, %(trace_context)s::text)::jsonb, clock.now, clock.now,
+        coalesce(new.timeout_seconds, %(timeout_seconds)s::float8)
     FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
         unnest(
             %(ids)b::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
             %(queues)s::text[], %(payloads)b::text[], %(run_ats)s::timestamptz[],
-            %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
+            %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(most_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
             %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[]
         ) AS new (
@@ -44,12 +49,16 @@ WITH stored AS (
         )
     CROSS JOIN LATERAL (
         SELECT
-            coalesce(new.run_at, clock.now) AS run_at,
-            make_interval(secs => CASE WHEN new.latest_deadline_at IS NULL
-                THEN new.tolerance_seconds
-                ELSE least(new.tolerance_seconds, greatest(0, extract(epoch FROM
-                    new.latest_deadline_at - coalesce(new.run_at, clock.now))::float8))
-                END) AS tolerance
+            coalesce(new.run_at, %(run_at)s::timestamptz, clock.now) AS run_at,
+            coalesce(new.tolerance_seconds, %(delay_tolerance_seconds)s::float8) AS seconds,
+            coalesce(new.latest_deadline_at, %(latest_deadline_at)s::timestamptz) AS latest
+    ) AS asked
+    CROSS JOIN LATERAL (
+        SELECT
+            asked.run_at,
+            make_interval(secs => CASE WHEN asked.latest IS NULL THEN asked.seconds ELSE least(
+                asked.seconds, greatest(0, extract(epoch FROM asked.latest - asked.run_at)::float8)
+                ) END) AS tolerance
     ) AS promise
 )
 SELECT pg_notify('async_jobs_due', topic) FROM unnest(%(hints)s::text[]) AS hint (topic);
@@ -72,16 +81,20 @@ stored AS (
         timeout_seconds, dedupe_key
     )
     SELECT
-        new.id, new.tenant_id, new.use_case, new.type, new.queue, new.payload::jsonb,
-        promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
-        new.priority, new.max_attempts, new.backoff_policy::jsonb,
-        coalesce(new.run_at <= clock.now, true), new.trace_context::jsonb, clock.now, clock.now,
-        new.timeout_seconds, new.dedupe_key
+        new.id,
+        coalesce(new.tenant_id, %(tenant_id)s::text), coalesce(new.use_case, %(use_case)s::text),
+        coalesce(new.type, %(type)s::text), coalesce(new.queue, %(queue)s::text),
+        new.payload::jsonb, promise.run_at, promise.tolerance, promise.run_at + promise.tolerance,
+        coalesce(new.priority, %(priority)s::smallint),
+        coalesce(new.max_attempts, %(max_attempts)s::int),
+        coalesce(new.backoff_policy, %(backoff_json)s::text)::jsonb, promise.run_at <= clock.now,
+        coalesce(new.trace_context, %(trace_context)s::text)::jsonb, clock.now, clock.now,
+        coalesce(new.timeout_seconds, %(timeout_seconds)s::float8), new.dedupe_key
     FROM clock,
         unnest(
             %(ids)b::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
             %(queues)s::text[], %(payloads)b::text[], %(run_ats)s::timestamptz[],
-            %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(max_attempts)s::int[],
+            %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(most_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
             %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[],
             %(dedupe_keys)s::text[]
@@ -92,14 +105,18 @@ stored AS (
         )
     CROSS JOIN LATERAL (
         SELECT
-            coalesce(new.run_at, clock.now) AS run_at,
-            make_interval(secs => CASE WHEN new.latest_deadline_at IS NULL
-                THEN new.tolerance_seconds
-                ELSE least(new.tolerance_seconds, greatest(0, extract(epoch FROM
-                    new.latest_deadline_at - coalesce(new.run_at, clock.now))::float8))
-                END) AS tolerance
+            coalesce(new.run_at, %(run_at)s::timestamptz, clock.now) AS run_at,
+            coalesce(new.tolerance_seconds, %(delay_tolerance_seconds)s::float8) AS seconds,
+            coalesce(new.latest_deadline_at, %(latest_deadline_at)s::timestamptz) AS latest
+    ) AS asked
+    CROSS JOIN LATERAL (
+        SELECT
+            asked.run_at,
+            make_interval(secs => CASE WHEN asked.latest IS NULL THEN asked.seconds ELSE least(
+                asked.seconds, greatest(0, extract(epoch FROM asked.latest - asked.run_at)::float8)
+                ) END) AS tolerance
     ) AS promise
-    ORDER BY new.tenant_id, new.dedupe_key, new.id
+    ORDER BY coalesce(new.tenant_id, %(tenant_id)s::text), new.dedupe_key, new.id
     ON CONFLICT DO NOTHING
     RETURNING id
 )

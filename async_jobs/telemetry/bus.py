@@ -33,6 +33,11 @@ class Bus:
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens: what nobody hears need not be made."""
+        return bool(self._listeners)
+
     def emit(self, event: Event) -> None:
         for listener in self._listeners:
             try:

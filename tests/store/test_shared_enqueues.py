@@ -114,19 +114,19 @@ async def test_other_requests_under_one_key_or_id_are_refused_alone(
 ) -> None:
     first, keyed = new_job(has_chosen_id=True), new_job(dedupe_key="k")
     jobs = [
+        new_job(has_chosen_id=True),  # goes first; the others go together
         first,
         new_job(id=first.id, has_chosen_id=True, type="other"),
         keyed,
         new_job(dedupe_key="k", type="other"),
-        new_job(has_chosen_id=True),
     ]
 
-    good, taken, kept, conflict, other = await store_at_once(live_store, jobs)
+    other, good, taken, kept, conflict = await store_at_once(live_store, jobs)
 
-    assert [good, kept, other] == [Enqueued(jobs[n].id) for n in (0, 2, 4)]
+    assert [other, good, kept] == [Enqueued(jobs[n].id) for n in (0, 1, 3)]
     assert isinstance(taken, JobIdTaken)
     assert isinstance(conflict, DedupeConflict)
-    assert ids_stored(db) == {first.id, keyed.id, jobs[4].id}
+    assert ids_stored(db) == {first.id, keyed.id, jobs[0].id}
 
 
 async def test_a_strangers_open_transaction_holds_up_only_the_twin(

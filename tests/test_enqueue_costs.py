@@ -1,0 +1,92 @@
+"""What an enqueue costs, counted so that no clock matters: functions entered, statements sent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import FrameType
+from typing import Any
+
+import psycopg
+import pytest
+
+from async_jobs import AsyncJobsConfig, JobService, JobStore, NewJob, create_pool
+
+JOBS = 500
+MOST_CALLS_IN_A_BATCH = 22
+"""Python functions entered for a job of a batch (17 when this was written; before, 208)."""
+MOST_CALLS_ALONE = 480
+"""The same for a job by itself, the driver's and the event loop's included (432 when
+written)."""
+
+
+@pytest.fixture
+async def service(database: str) -> AsyncIterator[JobService]:
+    config = AsyncJobsConfig(db_dsn=database)
+    async with create_pool(config, max_size=1) as pool:
+        service = JobService(config, JobStore(pool))
+        # What is read once in a while is read now, and the statement is prepared.
+        for _ in range(10):
+            await service.enqueue(new_job(0))
+        yield service
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that is sent while the test runs."""
+    sent: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def noted(cursor: Any, query: Any, *given: Any, **named: Any) -> Any:
+        sent.append(str(query))
+        return await execute(cursor, query, *given, **named)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", noted)
+    return sent
+
+
+def new_job(number: int) -> NewJob:
+    return NewJob(
+        tenant_id="acme", use_case="notifications", type="note", payload={"number": number}
+    )
+
+
+async def calls_of(work: Callable[[], Awaitable[object]]) -> int:
+    calls = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        await work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+async def test_a_job_of_a_batch_costs_few_function_calls(service: JobService) -> None:
+    jobs = [new_job(number) for number in range(JOBS)]
+    await service.enqueue_many(jobs)
+
+    calls = await calls_of(lambda: service.enqueue_many(jobs))
+
+    assert calls / JOBS <= MOST_CALLS_IN_A_BATCH
+
+
+async def test_a_job_by_itself_costs_few_function_calls(service: JobService) -> None:
+    calls = min([await calls_of(lambda: service.enqueue(new_job(1))) for _ in range(5)])
+
+    assert calls <= MOST_CALLS_ALONE
+
+
+async def test_a_batch_and_a_job_by_itself_are_one_statement_each(
+    service: JobService, statements: list[str]
+) -> None:
+    await service.enqueue_many([new_job(number) for number in range(JOBS)])
+    await service.enqueue(new_job(1))
+
+    assert [text.count("INSERT INTO jobs") for text in statements if "INSERT" in text] == [1, 1]
+    # Beside them what is read once a second at most: demand, pace, what operators have set.
+    assert len(statements) <= 5
