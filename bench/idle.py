@@ -64,14 +64,19 @@ def run(console: Console, *, seconds: float, rounds: int, only: Sequence[str] = 
 
 
 def measure(
-    contestant: Contestant, servers: Servers, seconds: float, *, trickle_jobs: int = TRICKLE_JOBS
+    contestant: Contestant,
+    servers: Servers,
+    seconds: float,
+    *,
+    settle_seconds: float = SETTLE_SECONDS,
+    trickle_jobs: int = TRICKLE_JOBS,
 ) -> Figures:
     """Start it, leave it alone for so many seconds, then send a trickle."""
     settings = {**contestant.environment, "BENCH_LONG_POLL": ""}
     with Stand(replace(contestant, environment=settings), servers) as stand:
         meter = Meter(stand)
         figures = _started(stand)
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle_seconds)
         figures |= _left_alone(stand, meter, seconds)
         return figures | _trickled(stand, meter, trickle_jobs)
 

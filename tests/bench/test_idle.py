@@ -19,7 +19,7 @@ def test_two_idle_processes_are_measured() -> None:
     """The bound is far from what they do and near to what a loop that ticks would add."""
     ours = next(one for one in read(HERE) if one.name == "async-jobs-pg")
     with running() as servers:
-        figures = measure(ours, servers, 2.0, trickle_jobs=2)
+        figures = measure(ours, servers, 2.0, settle_seconds=2.0, trickle_jobs=2)
 
     assert figures.keys() >= LIMITS.keys()
     for role in ("scheduler", "worker"):
