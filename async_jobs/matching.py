@@ -22,13 +22,14 @@ from async_jobs.store.matching import MovedJob
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import JobCancelled, JobRequeued
 
-LOOKED_PER_PAGE = 50_000
+LOOKED_PER_PAGE = 20_000
 MOST_COUNTED = 10_000
-LOOKED_PER_COUNT = 200_000
+LOOKED_PER_COUNT = 50_000
 MOVED_AT_ONCE = 500
 SECONDS_PER_BATCH = 0.25
 MOST_MOVED = 10_000
 MOST_LOOKED = 1_000_000
+LOOKED_PER_STEP = 50_000
 MORE_ATTEMPTS = 3
 
 
@@ -36,7 +37,13 @@ class MatchingDesk(Protocol):
     """The store's moves on what matches."""
 
     async def find(
-        self, wanted: JobFilter, *, before: UUID | None, most: int, look: int
+        self,
+        wanted: JobFilter,
+        *,
+        before: UUID | None,
+        most: int,
+        look: int,
+        as_of: datetime | None = None,
     ) -> Found: ...
 
     async def find_twin(self, tenant_id: str, dedupe_key: str) -> list[UUID]: ...
@@ -73,7 +80,7 @@ class Matching:
     ) -> tuple[Sequence[Job], Found]:
         """A page of *wanted*, newest first, without payloads, and how far it came.
 
-        Bounded: it looks through 50,000 rows at most, and may find fewer than there are further on.
+        Bounded: it looks through 20,000 rows at most, and may find fewer than there are further on.
         The unfinished job of a tenant's dedupe key is found at once, and stands on the first page.
         """
         found = await self._desk.find(wanted, before=cursor, most=most, look=LOOKED_PER_PAGE)
@@ -83,7 +90,7 @@ class Matching:
         return await self._desk.jobs(sorted(ids)), found
 
     async def count(self, verb: Verb, wanted: JobFilter, *, cursor: UUID | None = None) -> Found:
-        """What *verb* would move, newest first: at most 10,000, among 200,000 rows."""
+        """What *verb* would move, newest first: at most 10,000, among 50,000 rows."""
         return await self._desk.find(
             movable(verb, wanted), before=cursor, most=MOST_COUNTED, look=LOOKED_PER_COUNT
         )
@@ -102,9 +109,8 @@ class Matching:
         At most 10,000 of them, in batches; as `JobService.cancel` and `requeue` do for one. Raises
         StoreUnavailable: what was moved by then is in the audit.
         """
-        until = min(enqueued_before, wanted.enqueued_until or enqueued_before)
-        narrowed = replace(movable(verb, wanted), enqueued_until=until)
-        chosen = await self._choose(narrowed, cursor)
+        narrowed = movable(verb, wanted)
+        chosen = await self._choose(narrowed, cursor, enqueued_before)
         if chosen.ids:
             await self._desk.write(verb, narrowed, chosen=len(chosen.ids), actor=actor)
         moved, began = 0, 0.0
@@ -116,12 +122,14 @@ class Matching:
             moved += await self._move_batch(verb, batch, narrowed.status)
         return Moved(moved, chosen.cursor)
 
-    async def _choose(self, wanted: JobFilter, cursor: UUID | None) -> Found:
+    async def _choose(self, wanted: JobFilter, cursor: UUID | None, as_of: datetime) -> Found:
         ids: list[UUID] = []
         looked = 0
         while len(ids) < MOST_MOVED and looked < MOST_LOOKED:
             most = MOST_MOVED - len(ids)
-            found = await self._desk.find(wanted, before=cursor, most=most, look=LOOKED_PER_PAGE)
+            found = await self._desk.find(
+                wanted, before=cursor, most=most, look=LOOKED_PER_STEP, as_of=as_of
+            )
             ids += found.ids
             looked += found.looked_through
             cursor = found.cursor

@@ -8,6 +8,7 @@ python -m bench backlog [--jobs N]    buffers of each move beside a backlog of t
 python -m bench growth [CASE...]      drain rates as backlog, history and tenants grow
 python -m bench idle                  start-up, idle and a trickle: what waiting costs
 python -m bench history               enqueue and start beside ten million finished jobs
+python -m bench dashboard [--rows N]  each page of the dashboard beside a million jobs
 python -m bench scaling               autoscaling by deadlines and by depth, simulated
 python -m bench hosts                 several machines, as network namespaces; needs root
 """
@@ -30,7 +31,7 @@ from rich.console import Console
 
 from async_jobs.cli.trace_file import read_trace
 from async_jobs.simulation.workloads import workload
-from bench import backlog, growth, history, hosts, idle, replay, scaling
+from bench import backlog, dashboard, growth, history, hosts, idle, replay, scaling
 from bench.chart import pictures
 from bench.contestants import ROOT, Contestant, known
 from bench.machine import facts
@@ -64,6 +65,9 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     past = commands.add_parser("history", help="enqueue and start beside finished jobs")
     past.add_argument("--finished", type=int, default=10_000_000)
     past.add_argument("--jobs", type=int, default=1_000)
+    seen = commands.add_parser("dashboard", help="each page of the dashboard beside many jobs")
+    seen.add_argument("--rows", type=int, default=1_000_000)
+    seen.add_argument("--rounds", type=int, default=30)
     scaled = commands.add_parser("scaling", help="autoscaling rules, simulated on a burst")
     scaled.add_argument("--seed", type=int, default=1)
     commands.add_parser("hosts", help="several machines, as network namespaces (root)")
@@ -117,6 +121,8 @@ def main(given: Sequence[str]) -> int:
             )
         case "history":
             return history.run(arguments.finished, jobs=arguments.jobs)
+        case "dashboard":
+            return dashboard.run(arguments.rows, rounds=arguments.rounds)
         case "scaling":
             return scaling.run(arguments.seed)
         case "hosts":

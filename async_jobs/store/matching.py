@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
@@ -22,7 +23,10 @@ from async_jobs.store.queries import query
 from async_jobs.store.whole_rows import job_row, read_leniently
 
 FINDS_WITHIN_MS = 5_000
-_BOUND = b"SELECT set_config('statement_timeout', %(ms)s::text, true)"
+# Compiling costs more than looking does.
+_BOUND = (
+    b"SELECT set_config('statement_timeout', %(ms)s::text, true), set_config('jit', 'off', true)"
+)
 _FIND = query("find_matching", "matching")
 _FIND_TWIN = query("find_unfinished_twin", "matching")
 _LIST_CHOSEN = query("list_chosen", "matching")
@@ -53,9 +57,22 @@ class MatchingJobs:
         self._door = door
         self._clock = clock
 
-    async def find(self, wanted: JobFilter, *, before: UUID | None, most: int, look: int) -> Found:
-        """Up to *most* jobs older than *before*, among *look* rows at most."""
+    async def find(
+        self,
+        wanted: JobFilter,
+        *,
+        before: UUID | None,
+        most: int,
+        look: int,
+        as_of: datetime | None = None,
+    ) -> Found:
+        """Up to *most* jobs after *before* in the list, among *look* rows.
+
+        None that is younger than *as_of*, which goes by `created_at` alone: ids that their
+        producers chose tell no time.
+        """
         values = {
+            "as_of": as_of,
             **wanted.values(),
             "before": before,
             "most": most + 1,

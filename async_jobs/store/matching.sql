@@ -50,6 +50,7 @@ matched AS MATERIALIZED (
             OR created_at >= %(enqueued_from)s::timestamptz)
         AND (%(enqueued_until)s::timestamptz IS NULL
             OR created_at < %(enqueued_until)s::timestamptz)
+        AND (%(as_of)s::timestamptz IS NULL OR created_at < %(as_of)s::timestamptz)
         AND (%(run_from)s::timestamptz IS NULL OR run_at >= %(run_from)s::timestamptz)
         AND (%(run_until)s::timestamptz IS NULL OR run_at < %(run_until)s::timestamptz)
     ORDER BY id DESC

@@ -118,6 +118,17 @@ async def test_ranges_include_their_beginning_and_not_their_end(
         assert bool(await found(live_store, wanted)) is is_found, wanted
 
 
+async def test_as_of_goes_by_the_row_and_not_by_the_id(
+    live_jobs: JobFactory, live_store: JobStore
+) -> None:
+    job = await live_jobs.waiting(id=UUID("f47ac10b-58cc-4372-a567-0e02b2c3d479"))
+    created = (await live_jobs.row(job.id)).created_at
+
+    for as_of, ids in ((created, []), (created + timedelta(microseconds=1), [job.id])):
+        page = await live_store.matching.find(JobFilter(), before=None, most=9, look=9, as_of=as_of)
+        assert page.ids == ids
+
+
 async def test_pages_follow_one_another_and_miss_nothing(jobs: JobFactory, store: JobStore) -> None:
     """Held jobs are in another index: they must neither come twice nor hide what is above them."""
     made = await one_of_each(jobs)

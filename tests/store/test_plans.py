@@ -190,9 +190,10 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
     yield "list_jobs", {**listing, "tenant_id": tenant}, 12 * BATCH, False
     running_jobs = {**listing, "tenant_id": None, "status": "running", "use_case": use_case}
     yield "list_jobs", running_jobs, 12 * BATCH, False
-    rare = {**JobFilter(status="dead").values(), "tenant_id": tenant, "before": None}
+    rare = {**JobFilter(status="dead").values(), "tenant_id": tenant, "before": None, "as_of": None}
     yield "find_matching", {**now, **rare, "look": BATCH}, 12 * BATCH, False
     held = {**JobFilter(use_case=use_case, status="running", late=True).values(), "before": None}
+    held["as_of"] = None
     yield "find_matching", {**now, **held, "look": BATCH}, 12 * BATCH, False
     yield "list_chosen", {"ids": running}, BATCH, True
     yield "cancel_matching", {**now, "ids": running, "status": None}, BATCH, True
