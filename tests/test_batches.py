@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -61,9 +62,20 @@ def service(store: Any = None) -> JobService:
     return JobService(AsyncJobsConfig(db_dsn="postgresql://x/y", use_cases=use_cases), store)
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_equal_and_not_the_same_is_looked_at_again(name: str) -> None:
+    """True equals 1, and is no number of attempts."""
+    for one, other in permutations(OTHERS[name], 2):
+        accepts_as_one_by_one([NewJob(**PLAIN | {name: value}) for value in (one, other, one)])
+
+
 @settings(max_examples=80, deadline=None)
 @given(BATCHES)
 def test_a_batch_is_accepted_as_its_jobs_are_one_by_one(batch: list[NewJob]) -> None:
+    accepts_as_one_by_one(batch)
+
+
+def accepts_as_one_by_one(batch: list[NewJob]) -> None:
     mine = service()
     alone: list[AcceptedJob] = []
     refused: InvalidJob | None = None
