@@ -13,9 +13,10 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,6 +25,7 @@ from moving_parts import EMPTY_ALL_TABLES, POOLED, POOLED_SETTINGS
 from pooler import pooler
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from xdist.scheduler import LoadScopeScheduling
 
 from async_jobs.ddl import get_ddl
 from async_jobs.embedded.postgres import PostgresServer
@@ -31,6 +33,39 @@ from async_jobs.embedded.postgres import PostgresServer
 _Admin = psycopg.Connection[tuple[object, ...]]
 
 _POOLED_SESSIONS = 40
+
+MANY_PROCESSES = ("dev", "examples", "faults", "flows", "proofs")
+"""Tests in these folders need both cores, and so never run beside each other."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite, which mostly waits; a part of it runs in this one."""
+    whole = {Path(arg).resolve() for arg in config.args} == {Path(__file__).parent}
+    return 2 if whole else 0
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByCrowd(config, log)
+
+
+class ByCrowd(LoadScopeScheduling):
+    """Files stay whole, and tests that start many processes run one after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = path.removeprefix("tests/").partition("/")[0]
+        return "many processes" if folder in MANY_PROCESSES else path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Half a character in what a test wrote must not stop its report on its way to this process."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        for name, text in report.sections
+    ]
+    return report
 
 
 def pytest_configure() -> None:
