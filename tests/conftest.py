@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 from moving_parts import EMPTY_ALL_TABLES, POOLED, POOLED_SETTINGS
 from pooler import pooler
 from psycopg import sql
@@ -69,6 +70,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_configure() -> None:
+    # A slow machine is no failure.
+    settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("any machine")
     os.environ.update(POOLED_SETTINGS)
     if POOLED:
         # What tests connect by themselves prepares nothing either.
