@@ -36,6 +36,7 @@ from async_jobs.store.jobs import JobStore
 from async_jobs.store.pace import PacedConnection
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.slo import SloListener
+from async_jobs.transport.claimer import Claimer
 from async_jobs.transport.ports import Receiver, Sender
 from async_jobs.transport.postgres import PostgresReceiver, PostgresSender
 
@@ -299,6 +300,14 @@ def build_receivers(
                 worker=name,
                 lease_seconds=config.lease_duration_seconds,
                 poll_interval_seconds=config.worker_poll_interval_seconds,
+                claimer=Claimer(
+                    store.claims,
+                    [each.name for each in config.use_cases.values() if each.queue in tables],
+                    tables,
+                    worker=name,
+                    lease_seconds=config.lease_duration_seconds,
+                    bus=bus,
+                ),
             )
         )
     return receivers

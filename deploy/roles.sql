@@ -30,7 +30,7 @@ END
 $$;
 
 REVOKE ALL ON jobs, jobs_rates, jobs_endings, jobs_breakers, jobs_capacities, jobs_slo,
-    jobs_processes, jobs_overrides, jobs_audit
+    jobs_processes, jobs_overrides, jobs_audit, jobs_grants
     FROM PUBLIC;
 
 GRANT SELECT ON jobs
@@ -64,6 +64,11 @@ GRANT INSERT, UPDATE, DELETE ON jobs_rates, jobs_endings, jobs_breakers, jobs_ca
 GRANT INSERT, UPDATE ON jobs_endings, jobs_breakers, jobs_capacities
     TO async_jobs_worker;
 GRANT INSERT, UPDATE, DELETE ON jobs_slo TO async_jobs_worker;
+
+-- Workers ask for leave to claim jobs; only a scheduler gives it.
+GRANT SELECT ON jobs_grants TO async_jobs_scheduler, async_jobs_worker;
+GRANT UPDATE (capacity, expires_at) ON jobs_grants TO async_jobs_scheduler;
+GRANT INSERT (use_case, asked_at), UPDATE (asked_at) ON jobs_grants TO async_jobs_worker;
 
 -- Who is alive, what operators have set instead, and who did what. The audit can only grow.
 GRANT INSERT, UPDATE, DELETE ON jobs_processes TO async_jobs_scheduler, async_jobs_worker;

@@ -133,7 +133,10 @@ def _schedulers(job: Job, design: Design, bounds: Bounds) -> Iterator[Step]:
     if job.status == PENDING and not job.due and job.lease == NONE:
         yield Step("promote", 0, job._replace(due=True))
     if job.due and job.highest < bounds.leases:
-        yield Step("lease", 0, _leased(job, design))
+        leased = _leased(job, design)
+        yield Step("lease", 0, leased)
+        for step in _start(leased, leased.lease_seq, Design()):
+            yield step._replace(move="claim", lease_seq=0)
     if job.lease == LIVE:
         lapsed = job.lapsed | {job.lease_seq}
         yield Step("time passes", 0, job._replace(lease=LAPSED, lapsed=lapsed))

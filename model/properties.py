@@ -37,7 +37,9 @@ def broken_by(before: Job, step: Step) -> Iterator[str]:
             yield "only the holder writes"
     elif _takes_a_live_lease(before, step):
         yield "a live lease is its holder's"
-    if step.move == "lease" and after.lease_seq <= before.highest:
+    if step.move == "claim":
+        yield from _broken_by_start(before._replace(lease=LIVE), step)
+    if step.move in ("lease", "claim") and after.lease_seq <= before.highest:
         yield "the fence grows"
     if after.lease_seq < before.lease_seq:
         yield "the fence grows"

@@ -49,4 +49,4 @@ def test_the_shortest_way_to_two_outcomes_is_told() -> None:
     found = explore(Design(finish_without_fence=True), Bounds(leases=3))
 
     trace = found.broken["only the holder writes"]
-    assert trace[-3:] == ["lease", "start 2", "succeed 1"]
+    assert trace[-3:] == ["retry at once 1", "claim", "succeed 1"]

@@ -31,6 +31,7 @@ class Move(StrEnum):
     LEASE = "lease"
     RELEASE = "release"
     START = "start"
+    CLAIM = "claim"
     EXTEND = "extend"
     SUCCEED = "succeed"
     RETRY = "retry"
@@ -65,6 +66,13 @@ LIFECYCLE = (
         "the same lease_seq; gives the attempt back",
     ),
     Rule(Move.START, (PENDING,), (RUNNING,), "worker", "the same lease_seq, a live lease"),
+    Rule(
+        Move.CLAIM,
+        (PENDING,),
+        (RUNNING,),
+        "worker",
+        "due, no lease, a free slot, a scheduler's grant: lease and start in one",
+    ),
     Rule(Move.EXTEND, (RUNNING,), (RUNNING,), "worker", "the same lease_seq"),
     Rule(Move.SUCCEED, (RUNNING,), (SUCCEEDED,), "worker", "the same lease_seq"),
     Rule(Move.RETRY, (RUNNING,), (PENDING,), "worker", "the same lease_seq, attempts left"),

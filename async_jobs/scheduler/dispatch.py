@@ -52,12 +52,23 @@ PAUSE_SHARE = 0.05
 STAYS_BUSY_SECONDS = 0.2
 STAYS_FULL_SECONDS = 1.0
 UNTIL_WOKEN_SECONDS = 3_600.0
+GRANT_SECONDS = 1.0
+STANDS_BACK_SECONDS = 0.5
+"""While workers claim jobs themselves; so long a slot may stay free if they do not."""
 
 
 class Turn(SelectionTurn, LadderTurn, LateTurn, Protocol):
     """What a dispatcher may do in its turn."""
 
     async def count_in_flight(self) -> InFlight: ...
+
+    @property
+    def asked(self) -> bool: ...
+
+    @property
+    def grant_capacity(self) -> int | None: ...
+
+    async def grant(self, capacity: int, *, seconds: float) -> None: ...
 
     async def hint(self, queues: Sequence[str]) -> None: ...
 
@@ -88,6 +99,7 @@ class Pass:
     had_turn: bool = True
     reason: str = ""
     wait_seconds: float = UNTIL_WOKEN_SECONDS
+    granted: bool = False
 
 
 class Dispatcher:
@@ -159,8 +171,10 @@ class Dispatcher:
         now = self._monotonic()
         if done.sent:
             self._sent_at = now
-            if done.free and not self._selection.took_all:
-                return 0.0
+        if done.granted:
+            return STANDS_BACK_SECONDS
+        if done.sent and done.free and not self._selection.took_all:
+            return 0.0
         quiet_seconds = now - self._sent_at
         has_room = done.had_turn and done.free > 0
         if has_room and quiet_seconds > STAYS_BUSY_SECONDS:
@@ -182,7 +196,7 @@ class Dispatcher:
             return Pass()
         done = await self.dispatch()
         self._found_empty = self._selection.took_all and done.had_turn and not done.sent
-        self._found_full = done.had_turn and not done.free
+        self._found_full = done.had_turn and not done.free and not done.granted
         return done
 
     async def _is_still_full(self) -> bool:
@@ -212,10 +226,12 @@ class Dispatcher:
             footing = await self._ladder.begin(turn, min(room, MOST_PER_PASS))
             room = min(room, free_slots(footing.capacity, in_flight.held))
             slots = min(room, MOST_PER_PASS)
-            leased = await self._selection.lease(turn, self._limits(footing), in_flight.held, slots)
+            limits = self._limits(footing)
+            leased = await self._selection.lease(turn, limits, in_flight.held, slots)
             await self._ladder.leased(turn, footing, leased)
+            granted = await self._grant(turn, limits, all_filled=len(leased) >= slots)
             self._window.sent(unstarted=in_flight.unstarted + len(leased))
-            if leased and not self.use_case.uses_sqs:
+            if (leased or granted) and not self.use_case.uses_sqs:
                 await turn.hint([self.use_case.queue])
         self._late_jobs.tell(ended)
         self._pressure.seen(self._selection.pressure, at=self._monotonic())
@@ -223,7 +239,7 @@ class Dispatcher:
         more_late = len(ended) == MOST_ENDED_PER_PASS
         wait_seconds = 0.0 if more_late else min(UNTIL_WOKEN_SECONDS, footing.wait_seconds)
         if not leased:
-            return Pass(free=room, wait_seconds=wait_seconds)
+            return Pass(free=room, wait_seconds=wait_seconds, granted=granted)
         if await self._is_full():
             await self._desk.release(_tickets(leased), enqueue_failed=False)
             return Pass()
@@ -238,7 +254,21 @@ class Dispatcher:
             free=room - len(leased),
             reason=report.reason,
             wait_seconds=wait_seconds,
+            granted=granted,
         )
+
+    async def _grant(self, turn: Turn, limits: Limits, *, all_filled: bool) -> bool:
+        """Leave for workers to claim jobs (`store/claims.py`), while nothing but deadlines counts.
+
+        True if it was given; what was given and does not hold any more is taken back.
+        """
+        plain = limits.is_free and not self._selection.pressure
+        if turn.asked and plain and all_filled and not self.use_case.uses_sqs:
+            await turn.grant(limits.capacity, seconds=GRANT_SECONDS)
+            return True
+        if turn.grant_capacity is not None:
+            await turn.grant(0, seconds=0.0)
+        return False
 
     def _room(self, in_flight: InFlight) -> int:
         """What the capacity leaves, as far as workers keep up with what was sent."""

@@ -12,10 +12,9 @@ commit or roll back with their data. Everything else commits by itself.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -33,6 +32,7 @@ from async_jobs.core.outcome import SUCCEEDED, Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
 from async_jobs.models import AcceptedJob, Enqueued, Job, JobStatus, Page, StartedJob, Ticket
 from async_jobs.simulation.arrivals import Arrival
+from async_jobs.store.claims import Claims
 from async_jobs.store.demand import DemandReader
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.enqueue import Enqueuer
@@ -43,6 +43,7 @@ from async_jobs.store.migrate import apply, check
 from async_jobs.store.queries import query
 from async_jobs.store.retention import Retention
 from async_jobs.store.slo import SloTable
+from async_jobs.store.started import started_jobs
 from async_jobs.store.steering import SteeringTables
 from async_jobs.store.trace import PAGE, finished_pages
 from async_jobs.store.turn import InFlight, Turn, count_in_flight, take_turn
@@ -102,6 +103,7 @@ class JobStore:
         self.retention = Retention(self._door, self._clock)
         self.steering = SteeringTables(self._door, self._clock)
         self.matching = MatchingJobs(self._door, self._clock)
+        self.claims = Claims(self._door, self._clock)
 
     # Schema
 
@@ -299,7 +301,7 @@ class JobStore:
             "lease_seconds": lease_seconds,
             "now": self._clock.now(),
         }
-        return _started(await self._door.rows(query("start_jobs"), params, tuple_row))
+        return started_jobs(await self._door.rows(query("start_jobs"), params, tuple_row))
 
     async def start_leased(
         self, queues: Sequence[str], *, slots: int, worker: str, lease_seconds: float
@@ -312,7 +314,7 @@ class JobStore:
             "lease_seconds": lease_seconds,
             "now": self._clock.now(),
         }
-        return _started(
+        return started_jobs(
             await self._door.rows(query("start_leased"), params, tuple_row, prepare=False)
         )
 
@@ -339,35 +341,6 @@ class JobStore:
         self, sql: bytes, params: Mapping[str, object], *, prepare: bool | None = None
     ) -> list[Job]:
         return await self._door.rows(sql, params, job_row, prepare=prepare, set_up=read_leniently)
-
-
-_BACKOFF = 9
-"""Its place among what a start returns."""
-
-
-def _started(rows: Sequence[tuple[Any, ...]]) -> list[StartedJob]:
-    """The rows as jobs; their payloads, which come first and as text, are read all at once."""
-    try:
-        payloads = json.loads(f"[{','.join([row[0] for row in rows])}]")
-        policies = [row[_BACKOFF] and json.loads(row[_BACKOFF]) for row in rows]
-    except (ValueError, RecursionError):
-        return [_started_alone(row) for row in rows]
-    return [
-        StartedJob._make((payload, *row[1:_BACKOFF], policy, *row[_BACKOFF + 1 :], ""))
-        for row, payload, policy in zip(rows, payloads, policies, strict=True)
-    ]
-
-
-def _started_alone(row: tuple[Any, ...]) -> StartedJob:
-    """A row as a job that says so if its payload cannot be read; a policy of no use is none."""
-    policy, payload, unreadable = None, {}, ""
-    with suppress(ValueError, RecursionError):
-        policy = json.loads(row[_BACKOFF] or "null")
-    try:
-        payload = json.loads(row[0])
-    except (ValueError, RecursionError) as error:
-        unreadable = type(error).__name__
-    return StartedJob._make((payload, *row[1:_BACKOFF], policy, *row[_BACKOFF + 1 :], unreadable))
 
 
 def _outcome_columns(ended: Sequence[tuple[StartedJob, Outcome]]) -> dict[str, object]:

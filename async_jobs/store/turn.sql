@@ -16,7 +16,11 @@ SELECT
         false) AS pressure,
     EXISTS (SELECT FROM jobs_endings WHERE use_case = %(use_case)s)
         OR EXISTS (SELECT FROM jobs_breakers WHERE use_case = %(use_case)s)
-        OR EXISTS (SELECT FROM jobs_capacities WHERE use_case = %(use_case)s) AS controlled
+        OR EXISTS (SELECT FROM jobs_capacities WHERE use_case = %(use_case)s) AS controlled,
+    (SELECT asked_at > clock_timestamp() - make_interval(secs => %(asked_seconds)s)
+     FROM jobs_grants WHERE use_case = %(use_case)s) IS TRUE AS asked,
+    (SELECT capacity FROM jobs_grants
+     WHERE use_case = %(use_case)s AND expires_at > clock_timestamp()) AS grant_capacity
 FROM set_config('idle_in_transaction_session_timeout', %(longest_pause_ms)s::text, true);
 
 -- name: count_in_flight

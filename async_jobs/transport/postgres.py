@@ -10,14 +10,18 @@ commit of the lease) wakes it; without hints it asks again after a pause that
 grows from 20 ms to the poll interval, and to two of them when ten more looks found
 nothing: a whole idle system shall cost less than one statement a second. As long as
 jobs come with a hint, the pause is the poll interval at once. Hints are never needed.
+A busy worker may also claim waiting jobs without a scheduler on the way (`claimer.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from async_jobs.errors import StoreUnavailable
 from async_jobs.models import Leased, StartedJob
+from async_jobs.transport.claimer import Claimer
 from async_jobs.transport.ports import SendReport, StartDesk
 
 FIRST_PAUSE_SECONDS = 0.02
@@ -45,12 +49,14 @@ class PostgresReceiver:
         worker: str,
         lease_seconds: float,
         poll_interval_seconds: float,
+        claimer: Claimer | None = None,
     ) -> None:
         self._desk = desk
         self._queues = list(queues)
         self._worker = worker
         self._lease_seconds = lease_seconds
         self._poll_interval_seconds = poll_interval_seconds
+        self._claimer = claimer
         self._bell = asyncio.Event()
         self._pause_seconds = 0.0
         self._quiet_looks = 0
@@ -72,10 +78,10 @@ class PostgresReceiver:
             self._was_rung = self._bell.is_set()
 
     async def start(self, slots: int) -> list[StartedJob]:
+        rang = self._bell.is_set()
         self._bell.clear()
-        jobs = await self._desk.start_leased(
-            self._queues, slots=slots, worker=self._worker, lease_seconds=self._lease_seconds
-        )
+        claimer = self._claimer
+        jobs = await (self._take(claimer, slots, rang) if claimer else self._pick(slots))
         if jobs:
             self._pause_seconds, self._quiet_looks = 0.0, 0
             self._hints_come = self._was_rung
@@ -83,7 +89,30 @@ class PostgresReceiver:
             self._pause_seconds = self._longer_pause()
         return jobs
 
+    async def _take(self, claimer: Claimer, slots: int, rang: bool) -> list[StartedJob]:
+        """Pick what is leased, then claim what there is room for."""
+        if rang:
+            claimer.rang()
+        jobs = await self._pick(slots) if rang or claimer.is_pick_due() else []
+        if jobs:
+            claimer.is_busy()
+        with _kept(jobs):
+            if len(jobs) < slots:
+                jobs += await claimer.claim(slots - len(jobs))
+            if len(jobs) == slots:
+                await claimer.is_full(jobs)
+        if jobs:
+            claimer.is_busy()
+        return jobs
+
+    async def _pick(self, slots: int) -> list[StartedJob]:
+        return await self._desk.start_leased(
+            self._queues, slots=slots, worker=self._worker, lease_seconds=self._lease_seconds
+        )
+
     def _longer_pause(self) -> float:
+        if self._claimer is not None and self._claimer.has_leave:
+            return FIRST_PAUSE_SECONDS
         longer = max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds)
         if self._hints_come:
             longer = max(longer, self._poll_interval_seconds)
@@ -97,3 +126,13 @@ class PostgresReceiver:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+@contextmanager
+def _kept(jobs: Sequence[StartedJob]) -> Iterator[None]:
+    """Go on with *jobs*, which are started, whatever becomes of the next statement."""
+    try:
+        yield
+    except StoreUnavailable:
+        if not jobs:
+            raise

@@ -42,6 +42,7 @@ CONTROL_TABLES = [
     "jobs_breakers",
     "jobs_capacities",
     "jobs_endings",
+    "jobs_grants",
     "jobs_overrides",
     "jobs_processes",
     "jobs_rates",

@@ -21,6 +21,7 @@ STATEMENTS = {
     Move.LEASE: {"lease_due", "lease_chosen"},
     Move.RELEASE: {"release_jobs", "finish_attempts"},
     Move.START: {"start_jobs", "start_leased"},
+    Move.CLAIM: {"claim_due"},
     Move.EXTEND: {"extend_attempts"},
     Move.SUCCEED: {"finish_attempts"},
     Move.RETRY: {"finish_attempts"},
@@ -50,15 +51,16 @@ def test_a_finished_job_leaves_only_by_requeue_or_prune() -> None:
     assert leaving == {Move.REQUEUE, Move.PRUNE}
 
 
-def test_a_job_runs_only_through_start() -> None:
+def test_a_job_runs_only_through_start_or_claim() -> None:
     entering = {rule.move for rule in LIFECYCLE if R in rule.to_statuses} - {Move.EXTEND}
 
-    assert entering == {Move.START}
+    assert entering == {Move.START, Move.CLAIM}
 
 
 @pytest.mark.parametrize("move", Move)
 def test_every_move_has_its_statements(move: Move) -> None:
-    known = set(statements("jobs")) | set(statements("turn")) | set(statements("late"))
+    topics = ("jobs", "turn", "late", "claims")
+    known = {name for topic in topics for name in statements(topic)}
 
     assert STATEMENTS[move] <= known
 

@@ -79,10 +79,11 @@ NEEDED = {
         "find_flows find_candidates sample_finished hint_leased find_breakers find_failing "
         "open_breakers probe_breakers close_breakers get_capacity set_capacity restore_capacity "
         "find_rates set_rates prune_controls add_slo prune_slo hint_due report_alive "
-        "report_gone"
+        "report_gone grant_claims"
     ),
     "worker": (
-        f"{PRODUCING} ping start_jobs start_leased extend_attempts finish_attempts "
+        f"{PRODUCING} ping ask_for_grant take_granted_turn count_in_flight claim_due "
+        "start_jobs start_leased extend_attempts finish_attempts "
         "report_endings add_slo prune_slo report_alive report_gone"
     ),
 }

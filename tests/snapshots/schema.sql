@@ -61,4 +61,4 @@ CREATE INDEX idx_jobs_tenant_scheduled ON jobs USING btree (tenant_id) WHERE ((N
 CREATE INDEX idx_jobs_tenant_status ON jobs USING btree (tenant_id, id) WHERE (leased_at IS NULL);
 CREATE INDEX idx_jobs_use_case_status ON jobs USING btree (use_case, finished_at) WHERE (finished_at IS NOT NULL);
 CREATE UNIQUE INDEX jobs_pkey ON jobs USING btree (id);
-comment: async_jobs schema 6
+comment: async_jobs schema 7

@@ -149,3 +149,9 @@ def make_keeper(database: str) -> Iterator[Callable[[], LeaseKeeper]]:
     yield make
     for keeper in made:
         keeper.close()
+
+
+@pytest.fixture
+def wide_store(wide_pool: Pool) -> JobStore:
+    """For many at once, on a machine that is busy with much else."""
+    return JobStore(wide_pool, timeout_seconds=60)

@@ -86,6 +86,12 @@ async def lease(side: Side) -> None:
             await turn.lease_due(5, lease_seconds=LEASE_SECONDS)
 
 
+async def claim(side: Side) -> None:
+    async with side.store.take_turn("mail") as turn:
+        if turn is not None:
+            await turn.claim_due(5, queues=["mail-queue"], worker="w", lease_seconds=LEASE_SECONDS)
+
+
 async def release(side: Side) -> None:
     await side.store.release([side.ticket], enqueue_failed=True)
 
@@ -133,10 +139,10 @@ async def prune(side: Side) -> None:
 
 Move = Callable[[Side], Awaitable[None]]
 MOVES: tuple[Move, ...] = (
-    *(promote, lease, release, start, start_leased, extend, succeed),
+    *(promote, lease, claim, release, start, start_leased, extend, succeed),
     *(retry, give_back, rescue, cancel, requeue, prune),
 )
-PASS_BY = (promote, lease, start_leased, rescue, prune)
+PASS_BY = (promote, lease, claim, start_leased, rescue, prune)
 STATES = ("scheduled", "waiting", "leased", "expired", "running", "lost", "asked", "finished")
 
 

@@ -167,7 +167,10 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
     leased, running = table.ids_of(use_case, "pending"), table.ids_of(use_case, "running")
     tenant = "tenant 1" if use_case == "many_tenants" else "acme"
     yield "lease_due", {**now, "use_case": use_case}, BATCH, False
-    yield "lock_use_case", {**now, "use_case": use_case, "longest_pause_ms": "2500"}, 1, True
+    turn = {**now, "longest_pause_ms": "2500", "asked_seconds": 3.0}
+    yield "lock_use_case", {**turn, "use_case": use_case}, 1, True
+    yield "take_granted_turn", {**turn, "use_cases": list(USE_CASES)}, 1, True
+    yield "claim_due", {**now, "use_case": use_case, "queues": ["mail"]}, BATCH, False
     yield "count_in_flight", {**now, "use_case": use_case, "old_seconds": 0.5}, 6 * BATCH, True
     yield "start_jobs", {**now, "ids": leased, "lease_seqs": [1] * BATCH}, BATCH, True
     yield "extend_attempts", {**now, "ids": running, "lease_seqs": [1] * BATCH}, BATCH, True

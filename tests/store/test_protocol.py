@@ -136,6 +136,12 @@ async def lease_chosen(table: Table, _: int) -> None:
         await turn.lease_chosen([table.job_id], lease_seconds=LEASE_SECONDS)
 
 
+async def claim(table: Table, _: int) -> None:
+    async with table.store.take_turn("mail") as turn:
+        assert turn is not None
+        await turn.claim_due(1, queues=["mail-queue"], worker="w", lease_seconds=LEASE_SECONDS)
+
+
 async def rescue(table: Table, _: int) -> None:
     await table.store.rescue(5)
 
@@ -182,6 +188,7 @@ Statement = Callable[[Table, int], Awaitable[None]]
 BARE: dict[str, list[Statement]] = {
     "promote": [promote],
     "lease": [lease_due, lease_chosen],
+    "claim": [claim],
     "rescue": [rescue],
     "start": [start, start_leased],
     "cancel": [cancel],

@@ -31,11 +31,6 @@ CAPACITY = 10
 BACKLOG = 150
 
 
-@pytest.fixture
-def wide_store(wide_pool: AsyncConnectionPool[Any]) -> JobStore:
-    return JobStore(wide_pool, timeout_seconds=60)
-
-
 async def all_at_once(times: int, call: Callable[[int], Awaitable[T]]) -> list[T]:
     """*call* with 0, 1, 2, ... at the same time."""
 

@@ -131,6 +131,7 @@ def test_every_job_lives_in_one_table_beside_small_control_tables(
         "jobs_breakers",
         "jobs_capacities",
         "jobs_endings",
+        "jobs_grants",
         "jobs_overrides",
         "jobs_processes",
         "jobs_rates",

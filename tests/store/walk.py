@@ -45,6 +45,7 @@ from .walk_model import Model
 CAPACITY = 3
 QUOTA = 5
 LEASE_SECONDS = 30.0
+TOLERANCE = timedelta(seconds=60)
 OUTCOMES = [SUCCEEDED, RETRIED, RETRIED_AT_ONCE, SNOOZED, BURIED, CANCELLED, RELEASED]
 
 
@@ -226,6 +227,30 @@ class JobsMachine(RuleBasedStateMachine):
         ]
         assert len(started) == min(slots, len(open_leases))
         return self._begun(started)
+
+    @rule(target=attempts, slots=st.integers(1, 3))
+    def a_worker_claims(self, slots: int) -> Any:
+        """By a scheduler's leave, and in a turn of its own."""
+        waiting = [job for job in self.model.values() if job.due]
+        room = max(0, CAPACITY - len(self.held()))
+        late = any(job.run_at + TOLERANCE < self.now for job in waiting)
+        claimed = self.run(self._claim(slots))
+        if late or not waiting:
+            assert claimed is None or not claimed.jobs
+            return multiple()
+        assert len(claimed.jobs) == min(slots, room, len(waiting))
+        for one in claimed.jobs:
+            self._given_a_lease(self.model[one.id])
+        return self._begun(claimed.jobs)
+
+    async def _claim(self, slots: int) -> Any:
+        await self.store.claims.ask(["mail"])
+        async with self.store.take_turn("mail") as turn:
+            assert turn is not None
+            await turn.grant(CAPACITY, seconds=3_600.0)
+        return await self.store.claims.claim(
+            ["mail"], ["mail-queue"], slots=slots, worker="w", lease_seconds=LEASE_SECONDS
+        )
 
     def _begun(self, started: list[StartedJob]) -> Any:
         for one in started:

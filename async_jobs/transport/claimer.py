@@ -1,0 +1,147 @@
+"""When a worker claims waiting jobs itself instead of picking what a scheduler leased for it.
+
+A worker asks for leave when its picks fill all its slots: then jobs may wait. While it has jobs to
+start it looks whether there is leave, which another worker may have asked for, and claims as long
+as there is. See `store/claims.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from async_jobs.core.claims import Claimed
+from async_jobs.core.slo import Slack
+from async_jobs.models import StartedJob
+from async_jobs.telemetry.bus import Bus
+from async_jobs.telemetry.events import JobsLeased
+
+STAYS_BUSY_SECONDS = 2.0
+"""How long after its last job a worker still looks for leave."""
+ASK_AGAIN_SECONDS = 1.0
+NO_LEAVE_SECONDS = 0.5
+NO_LEAVE_IF_FULL_SECONDS = 0.1
+NO_LUCK_SECONDS = 0.005
+LEAVE_LASTS_SECONDS = 1.0
+PICK_EVERY_SECONDS = 0.05
+"""How often a worker that claims looks for what a scheduler leased; after a hint, at once."""
+
+
+class ClaimDesk(Protocol):
+    """The store's side of claims."""
+
+    async def ask(self, use_cases: Collection[str]) -> None: ...
+
+    async def claim(
+        self,
+        use_cases: Sequence[str],
+        queues: Sequence[str],
+        *,
+        slots: int,
+        worker: str,
+        lease_seconds: float,
+    ) -> Claimed | None: ...
+
+
+class Claimer:
+    """Claims jobs of some use cases for one worker."""
+
+    def __init__(
+        self,
+        desk: ClaimDesk,
+        use_cases: Sequence[str],
+        queues: Sequence[str],
+        *,
+        worker: str,
+        lease_seconds: float,
+        bus: Bus,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._desk = desk
+        self._use_cases = use_cases
+        self._queues = queues
+        self._worker = worker
+        self._lease_seconds = lease_seconds
+        self._bus = bus
+        self._monotonic = monotonic
+        self._busy_until = 0.0
+        self._full_until = 0.0
+        self._leave_until = 0.0
+        self._claim_at = 0.0
+        self._ask_at = 0.0
+        self._pick_at = 0.0
+
+    @property
+    def has_leave(self) -> bool:
+        """Whether somebody may claim, as far as was seen a moment ago."""
+        return self._monotonic() < self._leave_until
+
+    def is_pick_due(self) -> bool:
+        """Whether to look for leased jobs before the next claim."""
+        now = self._monotonic()
+        if now < self._pick_at and now < self._leave_until:
+            return False
+        self._pick_at = now + PICK_EVERY_SECONDS
+        return True
+
+    def rang(self) -> None:
+        """A hint came: there may be leave now."""
+        self._claim_at = 0.0
+
+    def is_busy(self) -> None:
+        """There were jobs to start."""
+        self._busy_until = self._monotonic() + STAYS_BUSY_SECONDS
+
+    async def is_full(self, jobs: Sequence[StartedJob]) -> None:
+        """*jobs* fill all slots: ask for leave, unless that was done a moment ago."""
+        now = self._monotonic()
+        self._full_until = now + STAYS_BUSY_SECONDS
+        use_cases = {job.use_case for job in jobs}.intersection(self._use_cases)
+        if use_cases and now >= self._ask_at:
+            self._ask_at = now + ASK_AGAIN_SECONDS
+            await self._desk.ask(use_cases)
+
+    async def claim(self, slots: int) -> list[StartedJob]:
+        """Up to *slots* claimed jobs; none if this worker is not busy or has no leave."""
+        now = self._monotonic()
+        if not self._claim_at <= now < self._busy_until:
+            return []
+        claimed = await self._desk.claim(
+            self._use_cases,
+            self._queues,
+            slots=slots,
+            worker=self._worker,
+            lease_seconds=self._lease_seconds,
+        )
+        if claimed is None:
+            self._leave_until = 0.0
+            full = now < self._full_until
+            self._claim_at = now + (NO_LEAVE_IF_FULL_SECONDS if full else NO_LEAVE_SECONDS)
+            return []
+        self._leave_until = now + LEAVE_LASTS_SECONDS
+        if claimed.jobs:
+            self._tell(claimed)
+        else:
+            self._claim_at = now + NO_LUCK_SECONDS
+        return claimed.jobs
+
+    def _tell(self, claimed: Claimed) -> None:
+        self._bus.emit(
+            JobsLeased(
+                use_case=claimed.use_case,
+                sent=len(claimed.jobs),
+                failed=0,
+                in_flight=claimed.in_flight,
+                capacity=claimed.capacity,
+                slacks=[_slack(job) for job in claimed.jobs],
+            )
+        )
+
+
+def _slack(job: StartedJob) -> Slack:
+    return Slack(
+        job.tenant_id,
+        (job.deadline_at - job.started_at).total_seconds(),
+        (job.deadline_at - job.run_at).total_seconds(),
+    )

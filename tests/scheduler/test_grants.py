@@ -1,0 +1,130 @@
+"""When a scheduler lets workers claim jobs themselves, and when it takes that back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from store.factories import JobFactory, SettableClock
+
+from async_jobs.config import TenantQuota
+from async_jobs.scheduler.dispatch import STANDS_BACK_SECONDS
+from async_jobs.store.jobs import JobStore
+
+from .conftest import MakeDispatcher
+
+
+@pytest.fixture
+def db(database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database, autocommit=True) as conn:
+        yield conn
+
+
+async def grant_of(store: JobStore, use_case: str = "mail") -> int | None:
+    async with store.take_turn(use_case) as turn:
+        assert turn is not None
+        return turn.grant_capacity
+
+
+async def backlog(jobs: JobFactory, number: int = 5, **fields: Any) -> None:
+    for _ in range(number):
+        await jobs.waiting(**fields)
+
+
+async def test_a_backlog_is_granted_to_workers_that_ask(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher
+) -> None:
+    await backlog(jobs)
+    dispatcher = make_dispatcher(capacity=3, uses_sqs=False)
+
+    unasked = await dispatcher.dispatch()
+    await store.claims.ask(["mail"])
+    seconds = await dispatcher.tick()
+
+    assert not unasked.granted
+    assert await grant_of(store) == 3
+    assert seconds == STANDS_BACK_SECONDS
+
+
+async def test_it_is_given_again_as_long_as_jobs_wait_however_full_the_use_case(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher, db: psycopg.Connection[Any]
+) -> None:
+    await backlog(jobs)
+    await store.claims.ask(["mail"])
+    dispatcher = make_dispatcher(capacity=3, uses_sqs=False)
+    await dispatcher.tick()
+    db.execute("UPDATE jobs_grants SET expires_at = now()")
+
+    await dispatcher.tick()
+
+    assert await grant_of(store) == 3
+
+
+async def test_it_is_taken_back_when_nothing_is_left_to_claim(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher
+) -> None:
+    await backlog(jobs)
+    await store.claims.ask(["mail"])
+    dispatcher = make_dispatcher(capacity=4, uses_sqs=False)
+    await dispatcher.dispatch()
+    for job_id in jobs.made[:4]:
+        await store.cancel(job_id)
+
+    after = await dispatcher.dispatch()
+
+    assert (after.sent, after.granted) == (1, False)
+    assert await grant_of(store) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"uses_sqs": True},
+        {"quotas": {"acme": 9}},
+        {"quotas": {"acme": TenantQuota(rate_per_second=1_000.0)}},
+    ],
+    ids=["sqs", "a tenant with a most", "a tenant with a rate"],
+)
+async def test_where_more_than_deadlines_decides_nothing_is_granted(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher, settings: dict[str, Any]
+) -> None:
+    await backlog(jobs)
+    await store.claims.ask(["mail"])
+
+    done = await make_dispatcher(capacity=3, **{"uses_sqs": False, **settings}).dispatch()
+
+    assert (done.sent, done.granted) == (3, False)
+
+
+async def test_a_late_job_ends_the_grant(
+    store: JobStore,
+    jobs: JobFactory,
+    make_dispatcher: MakeDispatcher,
+    clock: SettableClock,
+) -> None:
+    await backlog(jobs, 9)
+    await store.claims.ask(["mail"])
+    dispatcher = make_dispatcher(capacity=3, uses_sqs=False)
+    before = await dispatcher.dispatch()
+    clock.advance(61.0)
+    await store.cancel(jobs.made[0])
+
+    after = await dispatcher.dispatch()
+
+    assert (before.granted, after.granted) == (True, False)
+    assert await grant_of(store) is None
+
+
+async def test_a_paused_use_case_is_not_granted_again(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher
+) -> None:
+    await backlog(jobs)
+    await store.claims.ask(["mail"])
+    dispatcher = make_dispatcher(capacity=3, uses_sqs=False)
+    dispatcher.steer(dispatcher.use_case, {}, paused=True)
+
+    await dispatcher.dispatch()
+
+    assert await grant_of(store) is None
