@@ -14,7 +14,7 @@ from async_jobs import AsyncJobsConfig, JobService, JobStore, NewJob, create_poo
 
 JOBS = 500
 MOST_CALLS_IN_A_BATCH = 22
-"""Python functions entered for a job of a batch (17 when this was written; before, 208)."""
+"""Python functions entered for a job of a batch."""
 MOST_CALLS_ALONE = 480
 """The same for a job by itself, the driver's and the event loop's included (432 when
 written)."""
