@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 from moving_parts import AWS, PREPARED, Events, started_job, until
@@ -32,7 +33,8 @@ def places(*queues: str) -> tuple[list[str], list[str]]:
         },
     )
     clients = SqsClients({})
-    store = JobStore.__new__(JobStore)
+    no_pool: Any = None
+    store = JobStore(no_pool)
     made = build_receivers("ada", config, store, queues, clients, bus=Events().bus)
     clients.close()
     urls = [one._queue_url for one in made if isinstance(one, SqsReceiver)]

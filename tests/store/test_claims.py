@@ -185,9 +185,7 @@ async def test_asking_counts_for_a_while_and_is_written_only_now_and_then(
 async def test_workers_that_claim_beside_schedulers_never_pass_the_capacity(
     wide_store: JobStore, wide_pool: AsyncConnectionPool[Any], db: psycopg.Connection[Any]
 ) -> None:
-    await wide_store.enqueue(
-        [new_job(delay_tolerance_seconds=3_600.0) for _ in range(BACKLOG)]
-    )
+    await wide_store.enqueue([new_job(delay_tolerance_seconds=3_600.0) for _ in range(BACKLOG)])
     await granted(wide_store)
     highest: list[int] = []
     claims: Counter[Any] = Counter()

@@ -210,9 +210,9 @@ class JobsMachine(RuleBasedStateMachine):
         assert len(started) == int(opens)
         return self._begun(started)
 
-    @rule(target=attempts, slots=st.integers(0, 2))
-    def a_worker_picks_from_the_table(self, slots: int) -> Any:
-        return self._picked(slots)
+    @rule(target=attempts, slots=st.integers(0, 2), claims=st.booleans())
+    def a_worker_picks_from_the_table(self, slots: int, claims: bool) -> Any:
+        return self._claimed(slots) if claims and slots else self._picked(slots)
 
     def _picked(self, slots: int) -> Any:
         started = self.run(
@@ -228,8 +228,7 @@ class JobsMachine(RuleBasedStateMachine):
         assert len(started) == min(slots, len(open_leases))
         return self._begun(started)
 
-    @rule(target=attempts, slots=st.integers(1, 3))
-    def a_worker_claims(self, slots: int) -> Any:
+    def _claimed(self, slots: int) -> Any:
         """By a scheduler's leave, and in a turn of its own."""
         waiting = [job for job in self.model.values() if job.due]
         room = max(0, CAPACITY - len(self.held()))
@@ -239,8 +238,11 @@ class JobsMachine(RuleBasedStateMachine):
             assert claimed is None or not claimed.jobs
             return multiple()
         assert len(claimed.jobs) == min(slots, room, len(waiting))
-        for one in claimed.jobs:
-            self._given_a_lease(self.model[one.id])
+        mine = [self.model[one.id] for one in claimed.jobs]
+        left = [job.run_at for job in waiting if job not in mine]
+        assert all(job.run_at <= other for job in mine for other in left)
+        for job in mine:
+            self._given_a_lease(job)
         return self._begun(claimed.jobs)
 
     async def _claim(self, slots: int) -> Any:
