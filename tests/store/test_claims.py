@@ -225,7 +225,7 @@ async def test_workers_that_claim_beside_schedulers_never_pass_the_capacity(
         for _ in range(2):
             group.create_task(schedule())
 
-    assert max(highest) == CAPACITY
+    assert 0 < max(highest) <= CAPACITY
     assert max(claims.values()) == 1
     assert db.execute("SELECT max(lease_seq), max(attempts), count(*) FROM jobs").fetchone() == (
         1,
