@@ -21,10 +21,9 @@ from bench.contestants import HERE, Contestant, read
 from bench.measures import Figures
 from bench.meter import Meter, cost
 from bench.servers import Servers, running
-from bench.stand import Stand, StandError
+from bench.stand import Stand
 from bench.table import Table, show
 
-LOOK_SECONDS = 0.005
 MOST_SECONDS = 300.0
 SLEEPERS = 1_000
 SLEEP_SECONDS = 1.0
@@ -170,11 +169,7 @@ def _drained(stand: Stand, case: Case) -> Figures:
     meter = Meter(stand)
     before = meter.read()
     stand.start()
-    deadline = time.monotonic() + MOST_SECONDS
-    while stand.started() < case.drained:
-        if time.monotonic() > deadline:
-            raise StandError(f"{case.name}: {stand.started()} starts, {stand.errors()}")
-        time.sleep(LOOK_SECONDS)
+    stand.wait_started(case.drained, time.monotonic() + MOST_SECONDS)
     after = meter.read()
     started = sorted(start[2] for start in stand.starts())[: case.drained]
     seconds = (started[-1] - started[0]) / 1e9

@@ -32,7 +32,7 @@ from async_jobs.embedded.postgres import PostgresServer
 from bench import processes
 from bench.contestants import HERE
 from bench.servers import POSTGRES_OPTIONS, sqs_server
-from bench.stand import RECORD_BYTES, StandError
+from bench.stand import BOOT_MOST_SECONDS, RECORD_BYTES, StandError
 from bench.table import Table, show
 
 NET = "10.253.77"
@@ -195,10 +195,10 @@ def _counted(
             processes.cpu_by_role(pids),
         )
 
-    deadline = time.monotonic() + 60
-    while not look()[1]:
+    deadline = time.monotonic() + BOOT_MOST_SECONDS
+    while len(list(folder.glob("record.*"))) < shape[2]:
         if time.monotonic() > deadline:
-            raise StandError("no job was started within a minute")
+            raise StandError("some worker has started no job within a minute")
         time.sleep(0.1)
     time.sleep(BOOT_SECONDS)
     began = look()

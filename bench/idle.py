@@ -23,19 +23,17 @@ from rich.console import Console
 
 from bench import processes
 from bench.contestants import HERE, Contestant, read
-from bench.measures import Figures
+from bench.measures import AFTER_FIRST_SECONDS, Figures
 from bench.meter import Meter, cost
 from bench.servers import Servers, running
-from bench.stand import Stand, StandError
+from bench.stand import BOOT_MOST_SECONDS, Stand
 from bench.table import Table, show
 
-LOOK_SECONDS = 0.005
-BOOT_MOST_SECONDS = 60.0
-SETTLE_SECONDS = 8.0
-"""The first job's counts are written, and statements are prepared."""
 TRICKLE_JOBS = 20
 TRICKLE_RATE = 1.0
+TRICKLE_MOST_SECONDS = 60.0
 AFTER_TRICKLE_SECONDS = 1.0
+"""The quick looks that follow a job have ended."""
 LIMITS = {
     "first start, s": 1.5,
     "statements/min": 60.0,
@@ -68,7 +66,7 @@ def measure(
     servers: Servers,
     seconds: float,
     *,
-    settle_seconds: float = SETTLE_SECONDS,
+    settle_seconds: float = AFTER_FIRST_SECONDS,
     trickle_jobs: int = TRICKLE_JOBS,
 ) -> Figures:
     """Start it, leave it alone for so many seconds, then send a trickle."""
@@ -86,10 +84,7 @@ def _started(stand: Stand) -> Figures:
     began_ns = time.time_ns()
     stand.start()
     deadline = time.monotonic() + BOOT_MOST_SECONDS
-    while not stand.starts():
-        if time.monotonic() > deadline:
-            raise StandError(f"nothing was started: {stand.errors()}")
-        time.sleep(LOOK_SECONDS)
+    stand.wait_until(lambda: bool(stand.starts()), deadline)
     spent = processes.cpu_by_role(stand.pids)
     return {
         "first start, s": (min(start[2] for start in stand.starts()) - began_ns) / 1e9,
@@ -127,6 +122,7 @@ def _roles(roles: dict[str, float]) -> list[str]:
 def _trickled(stand: Stand, meter: Meter, jobs: int) -> Figures:
     before = meter.read()
     stand.paced(TRICKLE_RATE, jobs / TRICKLE_RATE)
+    stand.wait_finished(time.monotonic() + TRICKLE_MOST_SECONDS)
     time.sleep(AFTER_TRICKLE_SECONDS)
     spent = cost(before, meter.read())
     jobs += 1  # the adapter warms up with one

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 from bench import processes
 from bench.contestants import Contestant
-from bench.meter import Meter, Reading, cost
+from bench.meter import Meter, cost
 from bench.servers import Servers
-from bench.stand import Stand, StandError
+from bench.stand import Stand
 
 Figures = dict[str, str | float]
 
-BOOT_SECONDS = 3.0
 SETTLE_SECONDS = 0.3
-LOOK_SECONDS = 0.005
+AFTER_FIRST_SECONDS = 8.0
+"""How long after the first job its counts are written and quick looks have ended."""
 LATE_SECONDS = 20.0
 
 
@@ -63,8 +63,11 @@ def drain(contestant: Contestant, servers: Servers, sizes: Sizes) -> Iterator[Fi
         before = meter.read()
         stand.start()
         deadline = time.monotonic() + sizes.drain_seconds
-        first = _at_first_start(stand, meter, deadline)
-        ended_ns = _wait_finished(stand, jobs, deadline)
+        stand.wait_started(1, deadline)
+        first = meter.read()  # booting is not part of a drain
+        stand.wait_started(jobs, deadline)
+        stand.wait_finished(deadline)
+        ended_ns = time.time_ns()
         time.sleep(SETTLE_SECONDS)
         spent = cost(before, meter.read(), cpu_from=first)
         starts = stand.starts()
@@ -79,36 +82,12 @@ def drain(contestant: Contestant, servers: Servers, sizes: Sizes) -> Iterator[Fi
         }
 
 
-def _at_first_start(stand: Stand, meter: Meter, deadline: float) -> Reading:
-    """The counters as they are at the first start: booting is not part of a drain."""
-    while not stand.started():
-        _in_time(stand, deadline)
-        time.sleep(LOOK_SECONDS)
-    return meter.read()
-
-
-def _wait_finished(stand: Stand, jobs: int, deadline: float) -> int:
-    """Wait for the last start, then for the last finish; when that was, in ns."""
-    while stand.started() < jobs:
-        _in_time(stand, deadline)
-        time.sleep(LOOK_SECONDS)
-    while stand.left():
-        _in_time(stand, deadline)
-        time.sleep(2 * LOOK_SECONDS)
-    return time.time_ns()
-
-
-def _in_time(stand: Stand, deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise StandError(f"{stand.left()} jobs left at the end of the time: {stand.errors()}")
-
-
 def latency(contestant: Contestant, servers: Servers, sizes: Sizes) -> Iterator[Figures]:
     """From the enqueue call to the start."""
     with Stand(contestant, servers) as stand:
         meter = Meter(stand)
         stand.start()
-        time.sleep(BOOT_SECONDS)
+        stand.warm_up()
         for rate in sizes.rates:
             before = meter.read()
             numbers = stand.paced(rate, sizes.latency_seconds)
@@ -145,7 +124,8 @@ def idle(contestant: Contestant, servers: Servers, sizes: Sizes) -> Iterator[Fig
     with Stand(contestant, servers) as stand:
         meter = Meter(stand)
         stand.start()
-        time.sleep(BOOT_SECONDS)
+        stand.warm_up()
+        time.sleep(AFTER_FIRST_SECONDS)
         before = meter.read()
         time.sleep(sizes.idle_seconds)
         spent = cost(before, meter.read())

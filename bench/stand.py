@@ -18,6 +18,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,8 @@ from bench.servers import Servers
 COMMAND_SECONDS = 300.0
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
+BOOT_MOST_SECONDS = 60.0
+LOOK_SECONDS = 0.005
 RECORD_BYTES = 24
 _ERROR_TEXT = 1_500
 _stands = itertools.count(1)
@@ -142,6 +145,31 @@ class Stand:
             raise StandError(f"the worker did not get ready: {self.errors()}")
         process.stdin.write("GO\n")
         process.stdin.flush()
+
+    def warm_up(self) -> None:
+        """Have one job run to its end: whoever boots slowly is up when this returns."""
+        deadline = time.monotonic() + BOOT_MOST_SECONDS
+        self.enqueue(1, clients=1, bulk=False)
+        self.wait_until(lambda: bool(self.starts()), deadline)
+        self.wait_finished(deadline)
+
+    def wait_started(self, jobs: int, deadline: float) -> None:
+        """Wait until so many starts are noted; raises StandError at the deadline (monotonic)."""
+        self.wait_until(lambda: self.started() >= jobs, deadline)
+
+    def wait_finished(self, deadline: float) -> None:
+        """Wait until no job is left; raises StandError at the deadline (monotonic)."""
+        self.wait_until(lambda: not self.left(), deadline, every_seconds=2 * LOOK_SECONDS)
+
+    def wait_until(
+        self, is_true: Callable[[], bool], deadline: float, *, every_seconds: float = LOOK_SECONDS
+    ) -> None:
+        """Look again and again; raises StandError at the deadline (monotonic)."""
+        while not is_true():
+            if time.monotonic() > deadline:
+                told = f"{self.started()} starts, {self.left()} jobs left at the end of the time"
+                raise StandError(f"{told}: {self.errors()}")
+            time.sleep(every_seconds)
 
     def stop(self) -> None:
         """End the workers: SIGTERM, and after a while whatever is left of their groups."""
