@@ -1,9 +1,11 @@
 """The one door to PostgreSQL: borrows a connection, runs a statement, bounds the wait.
 
-Every statement goes through here, so this is where four rules live:
+Every statement goes through here, so this is where five rules live:
 
     one commit    a single statement runs in autocommit: no BEGIN, no COMMIT, one round trip;
                   the connection gets its own setting back, for pools are shared with the user
+    fresh eyes    a transaction of ours is READ COMMITTED whatever the server's default: a count
+                  that follows a lock must see what the lock's last holder committed
     bounded       every call ends within the time-out (plus the ten seconds psycopg may take to
                   cancel a statement on a server that no longer answers)
     clean         a connection that says the server is read-only (25006), going away (57P0x), out
@@ -34,7 +36,9 @@ Connection = psycopg.AsyncConnection[Any]
 Params = Mapping[str, Any]
 SetUp = Callable[[psycopg.AsyncCursor[Any]], None]
 
-_TRIES_AFTER_DEADLOCK = 3
+_UNDONE = (pg.DeadlockDetected, pg.SerializationFailure)
+"""Nothing is stored and the connection is well: a single statement may be run again."""
+_TRIES = 3
 _LEAVING = ("08", "53", "57P", "25006", "25P03")
 """How the SQLSTATEs begin with which a connection says that it is of no more use."""
 _NOT_OPEN = (
@@ -68,13 +72,13 @@ class Door:
         """
         if on is not None:
             return await _fetch(on, sql, params, row_factory, prepare, set_up)
-        for tries_left in reversed(range(_TRIES_AFTER_DEADLOCK)):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 async with self._borrowed() as conn, _autocommit(conn):
                     return await _fetch(conn, sql, params, row_factory, prepare, set_up)
-            except pg.DeadlockDetected as error:
+            except _UNDONE as error:
                 if not tries_left:
-                    raise _deadlocked(error) from error
+                    raise _undone(error) from error
         raise AssertionError("unreachable")
 
     @asynccontextmanager
@@ -88,10 +92,10 @@ class Door:
                 yield on
             return
         try:
-            async with self._borrowed() as conn, conn.transaction():
+            async with self._borrowed() as conn, _read_committed(conn), conn.transaction():
                 yield conn
-        except pg.DeadlockDetected as error:
-            raise _deadlocked(error) from error
+        except _UNDONE as error:
+            raise _undone(error) from error
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[Connection]:
@@ -104,7 +108,7 @@ class Door:
                 yield conn
         except PoolClosed as error:
             raise StoreUnavailable(_NOT_OPEN) from error
-        except pg.DeadlockDetected:
+        except _UNDONE:
             raise
         except (PoolTimeout, TimeoutError) as error:
             raise StoreUnavailable(
@@ -124,7 +128,7 @@ def is_refusal(error: StoreUnavailable) -> bool:
     return isinstance(cause, psycopg.Error) and bool(cause.sqlstate) and not _leaves(cause)
 
 
-def _deadlocked(error: pg.DeadlockDetected) -> StoreUnavailable:
+def _undone(error: psycopg.Error) -> StoreUnavailable:
     return StoreUnavailable(f"The database cannot be used: {type(error).__name__}.")
 
 
@@ -155,6 +159,17 @@ async def _autocommit(conn: Connection) -> AsyncIterator[None]:
     finally:
         with suppress(psycopg.Error):
             await conn.set_autocommit(False)
+
+
+@asynccontextmanager
+async def _read_committed(conn: Connection) -> AsyncIterator[None]:
+    given = conn.isolation_level
+    await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    try:
+        yield
+    finally:
+        with suppress(psycopg.Error):
+            await conn.set_isolation_level(given)
 
 
 async def _fetch(
