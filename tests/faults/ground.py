@@ -227,17 +227,25 @@ class Run(Stage):
         self.killed_at[process.popen.pid] = time.monotonic()
         process.kill()
 
-    def recoveries(self) -> list[float]:
-        """For each run cut off by a kill: how long after that its job started again; seconds."""
+    async def recovered(self) -> None:
+        """Wait until every job that a kill cut off has started again."""
+        await self.until("what was killed runs again", lambda: None not in self.recoveries())
+
+    def recoveries(self) -> list[float | None]:
+        """For each run cut off by a kill: how long after that its job started again, if it did."""
         ended = {tuple(words[:2]) for event in ("end", "raise") for words in self.lines(event)}
         starts = [(words[0], words[1], int(words[3]), float(words[5])) for words in self.lines()]
         cut = [one for one in starts if one[2] in self.killed_at and one[:2] not in ended]
         return [
-            self.ground.record.between(
-                self.killed_at[one[2]],
-                min(at for job, seq, _, at in starts if job == one[0] and int(seq) > int(one[1])),
+            min(
+                (
+                    self.ground.record.between(self.killed_at[pid], at)
+                    for again, later_seq, _, at in starts
+                    if again == job and int(later_seq) > int(seq)
+                ),
+                default=None,
             )
-            for one in cut
+            for job, seq, pid, _ in cut
         ]
 
     @contextmanager

@@ -63,18 +63,21 @@ async def test_f01_kill_9_amid_handlers(make_run: MakeRun) -> None:
     run = make_run()
     run.scheduler(), run.worker()
     await run.started()
-    for number in range(int(4 * LENGTH)):
-        await run.put(10, seconds=1.0)
-        await run.running(10 * (number + 1))
+    for number in range(int(3 * LENGTH)):
+        jobs = await run.put(10, seconds=1.0)
+        await run.until("all are entered", lambda jobs=jobs: run.entered(jobs) >= 10)  # type: ignore[misc] # a default binds it
         run.worker()
         run.kill(run.processes[number + 1])
+        # A ticket that the next kill takes along would cost its job another lease.
+        await run.recovered()
     await run.drained()
 
     figures = run.verify()
 
     # A worker may die before a handler is entered, or after it ended and before that is written.
-    assert 0 < len(run.recoveries()) <= figures["rescued"]
-    assert max(run.recoveries()) <= RECOVERY_SECONDS
+    recoveries = [seconds for seconds in run.recoveries() if seconds is not None]
+    assert 0 < len(recoveries) <= figures["rescued"]
+    assert max(recoveries) <= RECOVERY_SECONDS
     assert figures["doubles"] <= figures["rescued"]
 
 
@@ -133,11 +136,12 @@ async def test_f05_a_zombie_reports_after_its_job_was_given_to_another(
     zombie.send(signal.SIGSTOP)
     heir = run.worker()
     await run.until("another runs it", lambda: run.entered([job_id]) == 2)
+    heirs = run.query("SELECT status, lease_seq FROM jobs")
 
     first.touch()
     zombie.send(signal.SIGCONT)
     await run.until("the zombie is refused", lambda: "outcome dropped" in zombie.log)
-    assert run.query("SELECT status, lease_seq FROM jobs") == [("running", 2)]
+    assert run.query("SELECT status, lease_seq FROM jobs") == heirs
     second.touch()
     await run.drained()
     run.kill(heir)

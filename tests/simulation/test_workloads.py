@@ -1,23 +1,35 @@
 """The scheduler's decisions reach the figures that the design promises, on the design's workloads.
 
-The targets are those of decision 016; seed 1, whole spans. What is measured is
-in docs/how-to/try-a-policy.md.
+The targets are those of decision 016; seed 1. What is measured is in docs/how-to/try-a-policy.md.
+The costly workloads last a part of their time, unless WORKLOADS=whole, which also compares what
+the page says of them.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from async_jobs.simulation.arrivals import Workload
 from async_jobs.simulation.engine import TooLate, simulate
 from async_jobs.simulation.policies import Lateness, Policy, Setup
 from async_jobs.simulation.tally import Figures
 from async_jobs.simulation.workloads import NAMES, workload
 
 POINT = 0.01
+IS_WHOLE = os.environ.get("WORKLOADS") == "whole"
+COSTLY = {"cheat": 600.0, "overload": 800.0, "poison": 1_800.0}
+"""A third or half of the usual seconds of each."""
+
+whole = pytest.mark.skipif(not IS_WHOLE, reason="takes long: WORKLOADS=whole runs it")
+
+
+def the_workload(name: str) -> Workload:
+    return workload(name, seconds=None if IS_WHOLE else COSTLY.get(name))
 
 
 def figures(
@@ -28,7 +40,7 @@ def figures(
 
 @cache
 def _figures(name: str, policy: Policy, hog_slots: int | None) -> Figures:
-    jobs = workload(name)
+    jobs = the_workload(name)
     most = {} if hog_slots is None else {"tenant00": hog_slots}
     return simulate(jobs, Setup(capacity=jobs.capacity, policy=policy, max_concurrent=most))
 
@@ -56,7 +68,9 @@ def test_in_overload_one_sixth_is_late_and_hardly_any_of_the_top_priority() -> N
     assert ours.late_share <= 0.185
     assert ours.top_priority_late_share is not None
     assert ours.top_priority_late_share <= 0.005
-    assert edf.late_share == pytest.approx(0.73, abs=2 * POINT)
+    assert edf.late_share > 3 * ours.late_share
+    if IS_WHOLE:
+        assert edf.late_share == pytest.approx(0.73, abs=2 * POINT)
 
 
 @pytest.mark.slow
@@ -75,7 +89,13 @@ def test_quiet_tenants_hardly_notice_a_noisy_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "late_share"), [("noisy", 0.27), ("hog", 0.03), ("cheat", 0.17), ("overload", 0.179)]
+    ("name", "late_share"),
+    [
+        ("noisy", 0.27),
+        ("hog", 0.03),
+        pytest.param("cheat", 0.17, marks=whole),
+        pytest.param("overload", 0.179, marks=whole),
+    ],
 )
 def test_the_late_shares_are_those_of_the_design(name: str, late_share: float) -> None:
     assert figures(name).late_share == pytest.approx(late_share, abs=POINT)
@@ -83,7 +103,7 @@ def test_the_late_shares_are_those_of_the_design(name: str, late_share: float) -
 
 @pytest.mark.slow
 def test_dropping_late_jobs_lets_no_tenant_gain_by_calling_all_urgent() -> None:
-    jobs = workload("cheat")
+    jobs = the_workload("cheat")
 
     dropped = simulate(jobs, Setup(capacity=jobs.capacity, late=Lateness.DROP))
 
@@ -94,7 +114,7 @@ def test_dropping_late_jobs_lets_no_tenant_gain_by_calling_all_urgent() -> None:
 def test_jobs_that_always_fail_keep_no_fresh_job_waiting() -> None:
     poison = figures("poison")
 
-    assert poison.retries > 20_000
+    assert poison.retries > (20_000 if IS_WHOLE else 10_000)
     assert poison.late_share <= 0.001
 
 
@@ -109,18 +129,33 @@ def test_fairness_costs_at_most_a_twentieth_of_the_slots() -> None:
     assert ours.late_share <= 0.001
 
 
-@pytest.mark.slow
-def test_the_page_tells_what_is_measured() -> None:
+ROWS = [(name, None) for name in NAMES if name != "day"] + [("hog", 16)]
+
+
+def rows_of_the_page() -> dict[tuple[str, int | None], tuple[str, str]]:
     page = (Path(__file__).parents[2] / "docs/how-to/try-a-policy.md").read_text("utf-8")
     rows = re.findall(
         r"^\| (\w+)(, at most 16 slots for it)? \| ([^|]+) \| ([^|]+) \|", page, re.MULTILINE
     )
-    told = {(name, bool(most)): (late, quiet) for name, most, late, quiet in rows[1:]}
+    return {(name, 16 if most else None): (late, quiet) for name, most, late, quiet in rows[1:]}
 
-    assert set(told) == {(name, False) for name in NAMES if name != "day"} | {("hog", True)}
-    for (name, most), shares in told.items():
-        measured = figures(name, hog_slots=16 if most else None)
-        assert shares == (_percent(measured.late_share), _percent(measured.quiet_late_share))
+
+def test_the_page_has_all_workloads() -> None:
+    assert set(rows_of_the_page()) == set(ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "hog_slots"),
+    [pytest.param(*row, marks=whole if row[0] in COSTLY else ()) for row in ROWS],
+)
+def test_the_page_tells_what_is_measured(name: str, hog_slots: int | None) -> None:
+    measured = figures(name, hog_slots=hog_slots)
+
+    assert rows_of_the_page()[name, hog_slots] == (
+        _percent(measured.late_share),
+        _percent(measured.quiet_late_share),
+    )
 
 
 def _percent(share: float | None) -> str:

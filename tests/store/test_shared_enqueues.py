@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.errors import DedupeConflict, JobIdTaken, StoreUnavailable
 from async_jobs.models import AcceptedJob, Enqueued, new_job_id
-from async_jobs.store import enqueue
+from async_jobs.store import convoy, enqueue
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.trace_context import caller
 
@@ -40,6 +40,11 @@ def commits(db: Db) -> int:
 
 def ids_stored(db: Db) -> set[UUID]:
     return {row[0] for row in db.execute("SELECT id FROM jobs").fetchall()}
+
+
+def statements_under_way(store: JobStore) -> list[object]:
+    convoys = convoy._convoys.get(store._door.pool, {})
+    return [ride for each in convoys.values() for ride in each._under_way]
 
 
 @pytest.fixture
@@ -241,6 +246,8 @@ async def test_at_random_everybody_is_told_the_truth(
         return told
 
     each_told = await asyncio.gather(*[call_often() for _ in range(12)])
+    # Who was cancelled did not wait for its statement.
+    await until(lambda: not statements_under_way(live_store))
     told = [pair for pairs in each_told for pair in pairs]
 
     stored = ids_stored(db)
