@@ -292,19 +292,20 @@ def life_of(job: Job) -> list[tuple[datetime, str, str]]:
     """What has happened to *job* and what is to come: when, a kind, a sentence; in order."""
     found: list[tuple[datetime | None, str, str]] = [
         (job.created_at, "past", "Enqueued"),
-        (job.first_run_at, "past", "Was due first"),
+        (None if job.first_run_at == job.run_at else job.first_run_at, "past", "Was due first"),
+        (None if job.status.is_finished else job.run_at, "due", "Due"),
         (job.first_started_at, "past", "Started for the first time"),
         (job.leased_at, "past", "Leased"),
         (job.started_at, "past", f"Attempt {job.attempts} started in {job.worker}"),
         (job.cancel_requested_at, "past", "Asked to end"),
         (job.finished_at, job.status.value, f"Finished: {job.status.value}"),
         (job.deadline_at, "deadline", "Deadline"),
-        (None if job.status.is_finished else job.run_at, "due", "Due"),
         (job.lease_expires_at, "due", "The lease runs out"),
     ]
     if job.first_started_at == job.started_at:
-        found[2] = (None, "", "")
-    return sorted([(at, kind, text) for at, kind, text in found if at is not None])
+        found[3] = (None, "", "")
+    told = [(at, kind, text) for at, kind, text in found if at is not None]
+    return sorted(told, key=lambda one: one[0])
 
 
 def _line(job: Job, now: datetime) -> Mapping[str, Any]:
