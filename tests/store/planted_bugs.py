@@ -27,9 +27,6 @@ class Bug(NamedTuple):
     wrong: str
 
 
-RARELY_SEEN = "the least urgent job comes first"
-"""More jobs than slots, with deadlines that differ: a walk comes by there once in a thousand times.
-`test_lease_moves.py` sees it at once."""
 _EXPIRED = "lease_expires_at <= coalesce(%(now)s::timestamptz, clock_timestamp())"
 _LIVE = "AND lease_expires_at > coalesce(%(now)s::timestamptz, clock_timestamp())"
 ROW_BUGS = (
@@ -83,7 +80,7 @@ WALK_BUGS = (
         "lease_seq = greatest(lease_seq, 1)",
     ),
     Bug(
-        RARELY_SEEN,
+        "the least urgent job comes first",
         "lease_due",
         "ORDER BY deadline_at,",
         "ORDER BY deadline_at DESC,",

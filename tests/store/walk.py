@@ -125,6 +125,18 @@ class JobsMachine(RuleBasedStateMachine):
             )
         return stored.job_id
 
+    @rule(target=ids, delays=st.permutations([-1, -2, -3, -4]))
+    def a_backlog_comes(self, delays: list[float]) -> Any:
+        """As many jobs as may, the most urgent anywhere among them."""
+        room = QUOTA - sum(not known.finished for known in self.model.values())
+        run_ats = [self.now + timedelta(seconds=delay) for delay in delays[: max(0, room)]]
+        jobs = [new_job(run_at=run_at, max_attempts=2) for run_at in run_ats]
+        self.run(self.store.enqueue(jobs, quotas={"acme": QUOTA}, use_cases=["mail"]))
+        self.model |= {
+            job.id: Model(run_at, 2, None) for job, run_at in zip(jobs, run_ats, strict=True)
+        }
+        return multiple(*[job.id for job in jobs])
+
     def _refused(self, conflict: DedupeConflict, twin: UUID | None) -> Any:
         assert conflict.job_id == twin
         return multiple()
