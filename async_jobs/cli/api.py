@@ -7,8 +7,8 @@ Without a token it starts only on this machine's own addresses, and only if told
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from socket import AF_INET, AF_INET6, create_server, socket
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +48,8 @@ def create_app(config: AsyncJobsConfig | None = None) -> FastAPI:
             services[:] = [JobService(settings, store)]
             yield
 
-    build_app, _ = _web_stack()
+    with server_extra():
+        from async_jobs.api.app import build_app
     return build_app(
         lambda: services[0],
         require_auth_token=True,
@@ -89,7 +90,8 @@ async def _run(
 
     config, bus = read_config(log_level)
     check_access(config, host=host, no_auth=no_auth)
-    build_app, serve = _web_stack()
+    with server_extra():
+        from async_jobs.api.app import build_app, serve
     name = process_name("async-jobs-api")
     async with opened(config, name=name, init_db=init_db, connections=config.db_pool_max_size) as (
         store,
@@ -104,7 +106,9 @@ async def _run(
             max_payload_bytes=config.max_payload_bytes,
         )
         if dashboard:
-            _dashboard_of()(app, service, config, no_auth)
+            with server_extra():
+                from async_jobs.dashboard.app import add_dashboard
+            add_dashboard(app, service, config, no_auth)
         with listening_on(host, port) as listener:
             place = f"http://{host}:{listener.getsockname()[1]}"
             bus.emit(ProcessStarted(role="api", name=name, detail=place))
@@ -112,20 +116,6 @@ async def _run(
                 await serve(app, listener, log_level=log_level or config.log_level)
             finally:
                 bus.emit(ProcessStopped(role="api", name=name))
-
-
-def _dashboard_of() -> Callable[[FastAPI, JobService, AsyncJobsConfig, bool], None]:
-    from async_jobs.errors import ConfigError
-
-    try:
-        from async_jobs.dashboard.app import add_dashboard
-    except ModuleNotFoundError as error:
-        if error.name != "jinja2":
-            raise
-        raise ConfigError(
-            ['jinja2 is not installed; install it with: pip install "async-jobs[server]"']
-        ) from error
-    return add_dashboard
 
 
 def check_access(config: AsyncJobsConfig, *, host: str, no_auth: bool) -> None:
@@ -164,18 +154,19 @@ def listening_on(host: str, port: int) -> socket:
         ) from error
 
 
-def _web_stack() -> tuple[Callable[..., FastAPI], Callable[..., Awaitable[None]]]:
+@contextmanager
+def server_extra() -> Iterator[None]:
+    """For imports of what only the `server` extra installs: ConfigError says so where it is not."""
     from async_jobs.errors import ConfigError
 
     try:
-        from async_jobs.api.app import build_app, serve
+        yield
     except ModuleNotFoundError as error:
-        if error.name != "uvicorn":
+        if error.name not in ("uvicorn", "jinja2"):
             raise
         raise ConfigError(
-            ['uvicorn is not installed; install it with: pip install "async-jobs[server]"']
+            [f'{error.name} is not installed; install it with: pip install "async-jobs[server]"']
         ) from error
-    return build_app, serve
 
 
 def main() -> None:

@@ -6,19 +6,12 @@ a token it starts only on this machine's own addresses, and only if told.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from async_jobs.cli.command import run_command
 from async_jobs.runtime.signals import exit_on_term
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from async_jobs.config import AsyncJobsConfig
-    from async_jobs.service import JobService
 
 
 def dashboard(
@@ -37,20 +30,22 @@ def dashboard(
 
 async def _run(host: str, port: int, no_auth: bool, log_level: str | None) -> None:
     from async_jobs.assembly import process_name
-    from async_jobs.cli.api import check_access, listening_on
+    from async_jobs.cli.api import check_access, listening_on, server_extra
     from async_jobs.cli.process import opened, read_config
     from async_jobs.service import JobService
     from async_jobs.telemetry.events import ProcessStarted, ProcessStopped
 
     config, bus = read_config(log_level)
     check_access(config, host=host, no_auth=no_auth)
-    build, serve = _web_stack()
+    with server_extra():
+        from async_jobs.api.app import serve
+        from async_jobs.dashboard.app import build_dashboard
     name = process_name("async-jobs-dashboard")
     async with opened(config, name=name, init_db=False, connections=config.db_pool_max_size) as (
         store,
         _,
     ):
-        app = build(JobService(config, store, bus=bus), config, no_auth)
+        app = build_dashboard(JobService(config, store, bus=bus), config, no_auth)
         with listening_on(host, port) as listener:
             place = f"http://{host}:{listener.getsockname()[1]}"
             bus.emit(ProcessStarted(role="dashboard", name=name, detail=place))
@@ -58,23 +53,6 @@ async def _run(host: str, port: int, no_auth: bool, log_level: str | None) -> No
                 await serve(app, listener, log_level=log_level or config.log_level)
             finally:
                 bus.emit(ProcessStopped(role="dashboard", name=name))
-
-
-def _web_stack() -> (
-    tuple[Callable[[JobService, AsyncJobsConfig, bool], FastAPI], Callable[..., Awaitable[None]]]
-):
-    from async_jobs.errors import ConfigError
-
-    try:
-        from async_jobs.api.app import serve
-        from async_jobs.dashboard.app import build_dashboard
-    except ModuleNotFoundError as error:
-        if error.name not in ("uvicorn", "jinja2"):
-            raise
-        raise ConfigError(
-            [f'{error.name} is not installed; install it with: pip install "async-jobs[server]"']
-        ) from error
-    return build_dashboard, serve
 
 
 def main() -> None:

@@ -226,11 +226,8 @@ async def listening(listener: HintListener | None, *, bus: Bus) -> AsyncIterator
     if listener is None:
         yield
         return
-    loop = Loop("hint listener", listener.tick, bus=bus)
-    task = asyncio.get_running_loop().create_task(loop.run())
     try:
-        yield
+        async with Loop("hint listener", listener.tick, bus=bus).running():
+            yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
         await listener.close()

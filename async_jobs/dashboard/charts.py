@@ -8,44 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from async_jobs.core.demand import Step
+from async_jobs.core.demand import Band
 from async_jobs.core.slo_report import Minute
 from async_jobs.dashboard.wording import duration
 
-BANDS = (
-    (0.0, "late"),
-    (10.0, "0–10 s"),
-    (60.0, "10–60 s"),
-    (600.0, "1–10 min"),
-    (3_600.0, "10–60 min"),
-    (math.inf, "over 1 h"),
-)
 WIDTH, HEIGHT, FLOOR, TOP = 480, 150, 118, 22
 MINUTES, LINE_WIDTH, LINE_TOP, LINE_BELOW = 60, 960, 80, 30
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Waiting jobs by the time that is left for them."""
-
-    label: str
-    jobs: int
-    cut: bool
-
-
-def bands(steps: Sequence[Step]) -> list[Band]:
-    """The steps of a demand in six bands, late ones first."""
-    found = []
-    after = -math.inf
-    for until, label in BANDS:
-        inside = [step for step in steps if after < step.until_seconds <= until]
-        found.append(Band(label, sum(each.jobs for each in inside), any(e.cut for e in inside)))
-        after = until
-    return found
 
 
 def slack_chart(shown: Sequence[Band], title: str) -> Markup:

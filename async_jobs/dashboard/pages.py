@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from async_jobs.access import Identity, Scope
+from async_jobs.core.demand import Band, bands
 from async_jobs.core.explain import GONE_AFTER_SECONDS
 from async_jobs.core.filters import STATES, JobFilter
 from async_jobs.core.overrides import TENANT_SETTINGS, alive
@@ -84,12 +85,12 @@ class Pages:
         service = await self.service()
         found = sorted(await service.slo(), key=lambda each: (ALERTS[each.alert], -each.late_now))
         cards = [
-            {"slo": each, "chart": charts.slack_chart(charts.bands(each.demand), each.use_case)}
+            {"slo": each, "chart": charts.slack_chart(bands(each.demand), each.use_case)}
             for each in found
         ]
-        everything = [charts.bands(each.demand) for each in found]
+        everything = [bands(each.demand) for each in found]
         total = [
-            charts.Band(column[0].label, sum(b.jobs for b in column), any(b.cut for b in column))
+            Band(column[0].label, sum(b.jobs for b in column), any(b.cut for b in column))
             for column in zip(*everything, strict=True)
         ]
         return self._shown(

@@ -6,7 +6,6 @@ so that none has to be the one: whoever looks takes the largest.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -50,10 +49,5 @@ async def gauging(desk: FiguresDesk, *, bus: Bus) -> AsyncIterator[None]:
     if bus.measure is None:
         yield
         return
-    loop = Loop("gauges", Gauges(desk, bus.measure).tick, bus=bus)
-    task = asyncio.get_running_loop().create_task(loop.run())
-    try:
+    async with Loop("gauges", Gauges(desk, bus.measure).tick, bus=bus).running():
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import LoopFailed, LoopRecovered
@@ -77,6 +78,16 @@ class Loop:
                 self._due_at = time.monotonic()
         finally:
             self._runs = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Runs beside what is done inside; a tick that is under way at the end is cut off."""
+        task = asyncio.get_running_loop().create_task(self.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _guarded_tick(self) -> float:
         began = time.monotonic()

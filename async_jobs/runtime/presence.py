@@ -97,10 +97,8 @@ class Presence:
 async def present(presence: Presence, *, bus: Bus) -> AsyncIterator[Loop]:
     """The process is seen while inside; waking the loop has it ask for orders at once."""
     loop = Loop("presence", presence.tick, bus=bus)
-    task = asyncio.get_running_loop().create_task(loop.run())
     try:
-        yield loop
+        async with loop.running():
+            yield loop
     finally:
-        task.cancel()
-        await asyncio.wait([task])
         await presence.leave()

@@ -68,12 +68,10 @@ class SloWriter:
 async def writing(writer: SloWriter, *, bus: Bus) -> AsyncIterator[None]:
     """The writer runs while inside, and writes a last time on the way out."""
     loop = Loop("slo record", writer.tick, bus=bus)
-    task = asyncio.get_running_loop().create_task(loop.run())
     try:
-        yield
+        async with loop.running():
+            yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
         await _write_last(writer, loop.name, bus)
 
 

@@ -50,10 +50,7 @@ NEVER = {word: ours for ours, words in SAY_INSTEAD.items() for word in words.spl
 
 # (word, where, reason): `where` is a file, a folder, or a name that may be used anywhere.
 OTHER_MEANINGS = (
-    ("task", "cli/process.py", "an asyncio task"),
-    ("task", "runtime/slo_writer.py", "an asyncio task"),
-    ("task", "runtime/presence.py", "an asyncio task"),
-    ("task", "runtime/gauges.py", "an asyncio task"),
+    ("task", "runtime/loop.py", "an asyncio task"),
     ("task", "worker/attempt.py", "an asyncio task"),
     ("task", "worker/worker.py", "an asyncio task"),
     ("tasks", "scheduler/loop.py", "an asyncio TaskGroup"),

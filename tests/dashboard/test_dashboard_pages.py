@@ -40,7 +40,7 @@ async def test_the_overview_says_what_is_in_danger(reader: Visitor, service: Job
 
     assert "1 of 2 use cases needs a look" in text
     assert "1 late, the oldest by 60 s" in text
-    assert "late: 1, 0–10 s: 0, 10–60 s: 1" in text
+    assert "late: 1, 0-10 s: 0, 10-60 s: 1" in text
 
 
 async def test_a_job_is_found_by_filter_and_told_whole(
