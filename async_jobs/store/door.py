@@ -163,6 +163,10 @@ async def _autocommit(conn: Connection) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _read_committed(conn: Connection) -> AsyncIterator[None]:
+    if conn.info.transaction_status is not TransactionStatus.IDLE:
+        # Of somebody else, and it began with what it said.
+        yield
+        return
     given = conn.isolation_level
     await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
     try:
