@@ -171,6 +171,7 @@ class AsyncJobsHttpClient:
     ) -> JobListView:
         """Jobs newest first; pass a page's `next_cursor` as *cursor* for the next page.
 
+        Go on until it is None, not until a page is short: see `looked_through`.
         With *payloads* at most 100 of them, payload and result included.
         """
         wanted = {

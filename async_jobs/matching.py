@@ -16,13 +16,12 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from async_jobs.core.filters import Found, JobFilter, Moved, Verb
+from async_jobs.core.filters import LOOKED_PER_PAGE, Found, JobFilter, Moved, Verb
 from async_jobs.models import Job, JobStatus
 from async_jobs.store.matching import MovedJob
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import JobCancelled, JobRequeued
 
-LOOKED_PER_PAGE = 20_000
 MOST_COUNTED = 10_000
 LOOKED_PER_COUNT = 50_000
 MOVED_AT_ONCE = 500

@@ -230,10 +230,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Jobs newest first, and where the next page begins (None: this was the last)."""
+    """Jobs newest first; where the next page begins, None at the end; rows read in vain, if many."""
 
     jobs: Sequence[Job]
     next_cursor: UUID | None
+    looked_through: int = 0  # not 0: so many rows did not fill the page, there may be more
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,6 +222,11 @@ class JobListView(_Answer):
 
     jobs: list[ListedJobView]
     next_cursor: UUID | None = None
+    looked_through: int = Field(
+        0,
+        description="Not 0: so many rows were read, and the page is not full. Go on from "
+        "`next_cursor`, there may be more.",
+    )
 
 
 class CauseView(_Answer):

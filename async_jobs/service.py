@@ -217,7 +217,9 @@ class JobService(Steering):
     ) -> Page:
         """Jobs newest first, 1 to 1,000 of them; `cursor` is the page before's `next_cursor`.
 
-        Without *payloads* their payload and result are not read, and None.
+        A page looks through 20,000 rows at most: if few match it may hold fewer jobs than *limit*,
+        even none, and still have a `next_cursor`; `looked_through` says so. Without *payloads*
+        their payload and result are not read, and None.
         """
         if not 1 <= limit <= MOST_PER_PAGE:
             raise InvalidJob("limit", "out_of_range", f"must be from 1 to {MOST_PER_PAGE}")

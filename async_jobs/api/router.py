@@ -248,6 +248,8 @@ class _Endpoints:
     ) -> Response:
         """List jobs, newest first; `next_cursor` of one page is the `cursor` of the next.
 
+        A page looks through 20,000 rows at most. Where few of them match it is not full, perhaps
+        empty; `looked_through` says so, and `next_cursor` goes on.
         Payloads and results are left out unless asked for, and then at most 100 jobs are given.
         """
         _check_tenant(caller, tenant_id, "query", "tenant_id")

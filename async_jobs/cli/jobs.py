@@ -16,7 +16,7 @@ from async_jobs.models import JobStatus
 
 if TYPE_CHECKING:
     from async_jobs.core.explain import Explanation
-    from async_jobs.models import Job
+    from async_jobs.models import Job, Page
     from async_jobs.service import JobService
 
 PAYLOAD_HELP = "The payload, a JSON object."
@@ -42,10 +42,7 @@ def list_jobs(
             from async_jobs.schemas import JobListView
 
             return JobListView.model_validate(page).model_dump_json()
-        lines = [line_of(job) for job in page.jobs]
-        return "\n".join(
-            [*lines, *([f"next_cursor={page.next_cursor}"] if page.next_cursor else [])]
-        )
+        return "\n".join(listed(page))
 
     run_with_service(act)
 
@@ -160,6 +157,14 @@ def explained_json(found: Explanation) -> str:
 def explained(found: Explanation) -> list[str]:
     """The state and every cause, a line each."""
     return [f"Job {found.job_id} is {found.state}.", *(f"- {each.text}" for each in found.causes)]
+
+
+def listed(page: Page) -> list[str]:
+    """A line for each job, and where to go on."""
+    lines = [line_of(job) for job in page.jobs]
+    if page.looked_through:
+        lines.append(f"Looked through {page.looked_through:,} jobs; there may be more further on.")
+    return [*lines, *([f"next_cursor={page.next_cursor}"] if page.next_cursor else [])]
 
 
 def line_of(job: Job) -> str:

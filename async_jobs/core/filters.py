@@ -20,6 +20,8 @@ STATES = (*(status.value for status in JobStatus), *KINDS_OF_PENDING)
 CLOCKS_DIFFER_SECONDS = 300.0
 """Ids carry their producer's time, `created_at` the database's: so far apart they may be."""
 LONGEST_TEXT = 200
+LOOKED_PER_PAGE = 20_000
+"""Rows that a page of a list looks through at most, however few of them match."""
 
 _NAMES = ("tenant_id", "use_case", "type")
 _TEXTS = ("error", "dedupe_key")

@@ -27,6 +27,7 @@ from psycopg_pool import AsyncConnectionPool
 from async_jobs.core.acceptance import MAX_ATTEMPTS
 from async_jobs.core.clock import Clock, DatabaseClock
 from async_jobs.core.endings import Endings, FlowKey
+from async_jobs.core.filters import LOOKED_PER_PAGE
 from async_jobs.core.forecast import Demand
 from async_jobs.core.outcome import SUCCEEDED, Outcome
 from async_jobs.errors import InvalidJob, MoveRefused
@@ -47,7 +48,7 @@ from async_jobs.store.started import started_jobs
 from async_jobs.store.steering import SteeringTables
 from async_jobs.store.trace import PAGE, finished_pages
 from async_jobs.store.turn import InFlight, Turn, count_in_flight, take_turn
-from async_jobs.store.whole_rows import job_row, read_leniently
+from async_jobs.store.whole_rows import job_row, listed_row, read_leniently
 
 Value = TypeVar("Value")
 
@@ -177,10 +178,12 @@ class JobStore:
         before: UUID | None = None,
         limit: int = 100,
         payloads: bool = True,
+        look: int = LOOKED_PER_PAGE,
     ) -> Page:
         """Jobs newest first; `before` is the `next_cursor` of the page before this one.
 
-        Without *payloads* their payload and result are not read, and None.
+        Reads at most *look* rows beside those that hold a lease. Without *payloads* their payload
+        and result are not read, and None.
         """
         params = {
             "payloads": payloads,
@@ -189,9 +192,16 @@ class JobStore:
             "status": status,
             "before": before,
             "most": limit + 1,
+            "look": look,
         }
-        found = await self._whole(query("list_jobs", "lists"), params, prepare=False)
-        return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+        sql = query("list_jobs", "lists")
+        rows = await self._door.rows(sql, params, listed_row, prepare=False, set_up=read_leniently)
+        jobs = [job for _, job in rows if job is not None]
+        if len(jobs) > limit:
+            return Page(jobs[:limit], jobs[limit - 1].id)
+        looked_to = rows[0][0]
+        cut = looked_to is not None and len(jobs) < limit
+        return Page(jobs, looked_to, look if cut else 0)
 
     async def cancel(
         self, job_id: UUID, *, tenant_id: str | None = None, actor: str | None = None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import AsyncCursor, DataError
 from psycopg.types.datetime import TimestamptzBinaryLoader
@@ -60,6 +61,15 @@ def job_row(cursor: AsyncCursor[Any]) -> Callable[[Sequence[Any]], Job]:
         return Job(**values)
 
     return made
+
+
+def listed_row(
+    cursor: AsyncCursor[Any],
+) -> Callable[[Sequence[Any]], tuple[UUID | None, Job | None]]:
+    """Makes of rows how far a list has looked, and a job if there is one."""
+    names = [column.name for column in cursor.description or ()]
+    at, id_at, made = names.index("looked_to"), names.index("id"), job_row(cursor)
+    return lambda row: (row[at], None if row[id_at] is None else made(row))
 
 
 def _note(text: str) -> dict[str, str]:

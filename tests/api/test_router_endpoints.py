@@ -6,12 +6,20 @@ import asyncio
 from uuid import UUID
 
 import httpx2
+import psycopg
 import pytest
 from jobs_api import JOB, app_around, caller, opened_service
 
 from async_jobs import AsyncJobsConfig, JobService, JobStore, create_pool
 from async_jobs.config import TenantQuota
 
+MANY = """
+    INSERT INTO jobs (id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance,
+        deadline_at, due)
+    SELECT ('ffffffff-ffff-7fff-8fff-' || lpad(n::text, 12, '0'))::uuid, tenant_id, use_case, type,
+        queue, '{}', run_at, delay_tolerance, deadline_at, true
+    FROM jobs, generate_series(1, 20000) AS n
+"""
 SEED_FIELDS = ["id", "tenant_id", "use_case", "type", "status", "payload"]
 DESCRIBED = JOB | {
     "queue": "notifications",
@@ -153,6 +161,23 @@ async def test_jobs_are_listed_newest_first_a_page_at_a_time(
     assert [job["id"] for job in first["jobs"]] == [ids[2], ids[1]]
     assert [job["id"] for job in rest["jobs"]] == [ids[0]]
     assert rest["next_cursor"] is None
+
+
+async def test_a_page_that_looked_far_and_found_little_says_so_and_goes_on(
+    api: httpx2.AsyncClient, service: JobService, database: str
+) -> None:
+    rare = await enqueued(api)
+    await service.cancel(UUID(rare))
+    with psycopg.connect(database) as conn:
+        conn.execute(MANY)
+
+    first = (await api.get("/jobs/", params={"status": "cancelled"})).json()
+    query = {"status": "cancelled", "cursor": first["next_cursor"]}
+    rest = (await api.get("/jobs/", params=query)).json()
+
+    assert (first["jobs"], first["looked_through"]) == ([], 20_000)
+    assert [job["id"] for job in rest["jobs"]] == [rare]
+    assert (rest["next_cursor"], rest["looked_through"]) == (None, 0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from uuid import UUID, uuid4
 import psycopg
 from command_line import UNREACHABLE, Ended, run
 
+from async_jobs.cli.jobs import listed
+from async_jobs.models import Page
+
 JOB = """
     INSERT INTO jobs (
         id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at, due,
@@ -92,6 +95,16 @@ def test_a_job_is_enqueued_listed_shown_and_explained(database: str) -> None:
     assert explained.lines[0] == f"Job {job_id} is waiting."
     assert explained.lines[1].startswith("- No scheduler for notifications")
     assert json.loads(as_json.said)["causes"][0]["code"] == "no_scheduler"
+
+
+def test_a_list_that_looked_far_says_so_and_where_to_go_on() -> None:
+    place = uuid4()
+
+    assert listed(Page([], None)) == []
+    assert listed(Page([], place, 20_000)) == [
+        "Looked through 20,000 jobs; there may be more further on.",
+        f"next_cursor={place}",
+    ]
 
 
 def test_a_payload_that_is_no_json_is_an_error(database: str) -> None:

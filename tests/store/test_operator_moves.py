@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import MoveRefused
-from async_jobs.models import JobStatus, new_job_id
+from async_jobs.models import JobStatus, Page, new_job_id
 from async_jobs.store.jobs import JobStore
 
 from .factories import (
@@ -94,6 +95,33 @@ async def test_filters_that_nothing_matches_give_an_empty_page(
     await jobs.waiting()
 
     assert (await store.find(tenant_id="' OR '1'='1")).jobs == []
+
+
+@pytest.mark.parametrize("look", [1, 2, 3, 5, 100])
+async def test_a_bounded_look_finds_all_that_matches_once_page_after_page(
+    store: JobStore, jobs: JobFactory, look: int
+) -> None:
+    """However rare it is among the rest, and whether or not it holds a lease."""
+    made = [
+        *[await jobs.finished(BURIED), await jobs.running(), await jobs.waiting()],
+        *[await jobs.waiting(use_case="label") for _ in range(4)],
+        *[await jobs.leased(), await jobs.finished(BURIED), await jobs.waiting()],
+    ]
+    dead = [made[8], made[0]]
+    mail = [made[at] for at in (9, 8, 7, 2, 1, 0)]
+    for wanted, filters in ((dead, {"status": JobStatus.DEAD}), (mail, {"use_case": "mail"})):
+        seen: list[UUID] = []
+        page = Page([], None)
+        most = len(made) // look + len(wanted) // 2 + 1
+        for _ in range(most):
+            page = await store.find(limit=2, look=look, before=page.next_cursor, **filters)
+            seen += [job.id for job in page.jobs]
+            if page.next_cursor is None:
+                break
+            assert page.looked_through == (0 if len(page.jobs) == 2 else look)
+
+        assert seen == [(await jobs.row(job)).id for job in wanted]
+        assert (page.next_cursor, page.looked_through) == (None, 0)
 
 
 # Cancel

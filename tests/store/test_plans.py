@@ -190,9 +190,13 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
         "use_cases": list(USE_CASES),
     }, 20 * BATCH, False
     listing = {"payloads": False, "use_case": None, "status": None, "before": None, "most": BATCH}
+    listing["look"] = BATCH
     yield "list_jobs", {**listing, "tenant_id": tenant}, 12 * BATCH, False
     running_jobs = {**listing, "tenant_id": None, "status": "running", "use_case": use_case}
     yield "list_jobs", running_jobs, 12 * BATCH, False
+    yield "list_jobs", {**listing, "tenant_id": None, "status": "dead"}, 12 * BATCH, False
+    rare = {"tenant_id": tenant, "use_case": "message_labeling"}
+    yield "list_jobs", {**listing, **rare}, 12 * BATCH, False
     rare = {**JobFilter(status="dead").values(), "tenant_id": tenant, "before": None, "as_of": None}
     yield "find_matching", {**now, **rare, "look": BATCH}, 12 * BATCH, False
     held = {**JobFilter(use_case=use_case, status="running", late=True).values(), "before": None}
