@@ -230,7 +230,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Jobs newest first; where the next page begins, None at the end; rows read in vain, if many."""
+    """Jobs newest first; where the next page begins, None at the end; rows read, if in vain."""
 
     jobs: Sequence[Job]
     next_cursor: UUID | None
