@@ -139,7 +139,7 @@ class EnqueueRequest(_Request):
 
     def to_new_job(self) -> NewJob:
         """The same job as the service takes it; nothing about its values has been checked yet."""
-        return NewJob(**{name: getattr(self, name) for name in type(self).model_fields})
+        return NewJob(**vars(self))
 
 
 class EnqueueManyRequest(_Request):

@@ -9,6 +9,7 @@ python -m bench growth [CASE...]      drain rates as backlog, history and tenant
 python -m bench idle                  start-up, idle and a trickle: what waiting costs
 python -m bench history               enqueue and start beside ten million finished jobs
 python -m bench dashboard [--rows N]  each page of the dashboard beside a million jobs
+python -m bench api                   requests that a core of the API process answers in a second
 python -m bench scaling               autoscaling by deadlines and by depth, simulated
 python -m bench hosts                 several machines, as network namespaces; needs root
 """
@@ -31,7 +32,7 @@ from rich.console import Console
 
 from async_jobs.cli.trace_file import read_trace
 from async_jobs.simulation.workloads import workload
-from bench import backlog, dashboard, growth, history, hosts, idle, replay, scaling
+from bench import api, backlog, dashboard, growth, history, hosts, idle, replay, scaling
 from bench.chart import pictures
 from bench.contestants import ROOT, Contestant, known
 from bench.machine import facts
@@ -68,6 +69,8 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     seen = commands.add_parser("dashboard", help="each page of the dashboard beside many jobs")
     seen.add_argument("--rows", type=int, default=1_000_000)
     seen.add_argument("--rounds", type=int, default=30)
+    asked = commands.add_parser("api", help="requests a second and core of the API process")
+    asked.add_argument("--rounds", type=int, default=3)
     scaled = commands.add_parser("scaling", help="autoscaling rules, simulated on a burst")
     scaled.add_argument("--seed", type=int, default=1)
     commands.add_parser("hosts", help="several machines, as network namespaces (root)")
@@ -123,6 +126,8 @@ def main(given: Sequence[str]) -> int:
             return history.run(arguments.finished, jobs=arguments.jobs)
         case "dashboard":
             return dashboard.run(arguments.rows, rounds=arguments.rounds)
+        case "api":
+            return api.run(Console(), rounds=arguments.rounds)
         case "scaling":
             return scaling.run(arguments.seed)
         case "hosts":

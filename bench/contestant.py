@@ -59,10 +59,10 @@ def _record_file() -> int:
     return _files[pid]
 
 
-def environment() -> dict[str, str]:
+def environment(dsn: str = DSN) -> dict[str, str]:
     """What the product's own processes read."""
     env = os.environ | {
-        "ASYNC_JOBS_DB_DSN": DSN,
+        "ASYNC_JOBS_DB_DSN": dsn,
         **{
             f"ASYNC_JOBS_{name.upper()}_MAX_CONCURRENT": str(int(CAPACITY) // len(USE_CASES))
             for name in USE_CASES

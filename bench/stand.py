@@ -66,10 +66,8 @@ class Stand:
         control = self.servers.control
         control.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
         control.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        self._dsn = self.servers.database_dsn(self.database)
-        self._conn: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(
-            self._dsn, autocommit=True
-        )
+        self.dsn = self.servers.database_dsn(self.database)
+        self._conn: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(self.dsn, autocommit=True)
         if self.contestant.queue:
             created = self.servers.sqs("CreateQueue", QueueName=self._queue_name)
             self._queue_url = str(created["QueueUrl"])
@@ -245,8 +243,8 @@ class Stand:
             "AWS_ACCESS_KEY_ID": "x",
             "AWS_SECRET_ACCESS_KEY": "x",
             "AWS_DEFAULT_REGION": "us-east-1",
-            "BENCH_DSN": self._dsn,
-            "BENCH_URL": self._dsn,
+            "BENCH_DSN": self.dsn,
+            "BENCH_URL": self.dsn,
             "BENCH_REC": f"{self._folder.name}/record",
             "BENCH_SQS": self.servers.sqs_url,
             "BENCH_QNAME": self._queue_name,

@@ -22,10 +22,21 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 PLAIN: dict[str, Any] = {"tenant_id": "acme", "use_case": "mail", "type": "send", "payload": {}}
 POLICY = {"type": "constant", "base_delay_seconds": 5}
+
+
+class Text(str):
+    """A text of another type that equals a plain one."""
+
+
+def anew(text: str) -> str:
+    """An equal text that is another object, as a parser makes it."""
+    return "".join(list(text))
+
+
 OTHERS: dict[str, list[Any]] = {
-    "tenant_id": ["acme", "bolt", "", 7],
-    "use_case": ["mail", "mail-in", "label", "unknown"],
-    "type": ["send", "resend", "no name!"],
+    "tenant_id": ["acme", anew("acme"), Text("acme"), "bolt", "", 7],
+    "use_case": ["mail", anew("mail"), "mail-in", "label", "unknown"],
+    "type": ["send", anew("send"), "resend", "no name!", anew("no name!")],
     "payload": [
         {},
         {"n": 1},
@@ -35,9 +46,11 @@ OTHERS: dict[str, list[Any]] = {
         {"n": 2**63},
         {"n": 2**63 - 1},
     ],
-    "queue": [None, "mail", "elsewhere"],
+    "queue": [None, "mail", anew("mail"), "elsewhere", anew("elsewhere")],
     "run_at": [None, NOW, LATER, datetime(2030, 1, 1)],  # noqa: DTZ001 - refused
-    "delay_tolerance_seconds": [None, 0, 0.0, False, 60, -1],
+    "delay_tolerance_seconds": [
+        *(None, 0, 0.0, -0.0, False, 60, 60.0, float("60"), -1, float("nan"), float("nan"))
+    ],
     "max_attempts": [3, 1, True, 0, 1.0],
     "backoff_policy": [None, POLICY, {"type": "none"}],
     "dedupe_key": [None, "k", "", " "],

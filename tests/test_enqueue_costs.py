@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import FrameType
@@ -11,10 +12,13 @@ import psycopg
 import pytest
 
 from async_jobs import AsyncJobsConfig, JobService, JobStore, NewJob, create_pool
+from async_jobs.schemas import EnqueueManyRequest
 
 JOBS = 500
 MOST_CALLS_IN_A_BATCH = 22
 """Python functions entered for a job of a batch."""
+MOST_CALLS_IN_A_PARSED_BATCH = 26
+"""The same where each job has texts of its own."""
 MOST_CALLS_ALONE = 480
 """The same for a job by itself, the driver's and the event loop's included (432 when
 written)."""
@@ -90,3 +94,17 @@ async def test_a_batch_and_a_job_by_itself_are_one_statement_each(
     assert [text.count("INSERT INTO jobs") for text in statements if "INSERT" in text] == [1, 1]
     # Beside them what is read once a second at most: demand, pace, what operators have set.
     assert len(statements) <= 5
+
+
+async def test_a_batch_that_was_parsed_costs_few_function_calls(service: JobService) -> None:
+    """Its texts are equal, but not the same ones, as they come from a request."""
+    fields = {"tenant_id": "acme", "use_case": "notifications", "type": "note", "payload": {}}
+    text = json.dumps({"jobs": [fields] * JOBS})
+    request = EnqueueManyRequest.model_validate(json.loads(text))
+    jobs = [job.to_new_job() for job in request.jobs]
+    assert jobs[0].tenant_id is not jobs[1].tenant_id
+    await service.enqueue_many(jobs)
+
+    calls = await calls_of(lambda: service.enqueue_many(jobs))
+
+    assert calls / JOBS <= MOST_CALLS_IN_A_PARSED_BATCH

@@ -7,10 +7,12 @@ every other page. Who connects to the database, and how, is the caller's part.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from socket import socket
+from typing import Literal
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
@@ -83,6 +85,17 @@ async def openapi(request: Request) -> Response:
     return JSONResponse(app.openapi())
 
 
+def _protocol() -> type[asyncio.Protocol] | Literal["h11"]:
+    """What reads requests: httptools where it is installed, in a quarter of the time of h11."""
+    try:
+        from async_jobs.api.protocol import BoundedProtocol
+    except ModuleNotFoundError as error:
+        if error.name != "httptools":
+            raise
+        return "h11"
+    return BoundedProtocol
+
+
 async def serve(app: FastAPI, listener: socket, *, log_level: str) -> None:
     """Answer requests until SIGTERM or SIGINT; requests in hand get ten seconds to end."""
     server = uvicorn.Config(
@@ -90,6 +103,7 @@ async def serve(app: FastAPI, listener: socket, *, log_level: str) -> None:
         log_config=None,  # its records go where ours go
         log_level="debug" if log_level == "DEBUG" else "warning",
         access_log=False,
+        http=_protocol(),
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )

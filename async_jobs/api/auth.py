@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Request
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
 
 from async_jobs.access import ApiToken, Identity, digest_of
 from async_jobs.errors import ConfigError
@@ -71,6 +72,16 @@ def gate_for(expected: str | Sequence[str] | None, tokens: Sequence[ApiToken] = 
     return Gate(known)
 
 
+class ShownBearer(HTTPBearer):
+    """Says in the OpenAPI document that a token is asked for; the route has read it by then."""
+
+    def __init__(self) -> None:
+        super().__init__(scheme_name="HTTPBearer", auto_error=False)
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        """Nothing, in less time than it takes to read the header a second time."""
+
+
 def identify(gate: Gate | None, request: Request) -> Identity | None:
     """Who makes *request*, None if nobody known; leaves it for `identity_of`."""
     identity = ANYBODY if gate is None else gate.identify(request.headers.raw)
@@ -83,7 +94,3 @@ def identity_of(request: Request) -> Identity:
     """Who makes *request*, whom the route has let in; KeyError on a route that asks nobody."""
     identity: Identity = request.scope[_PLACE]
     return identity
-
-
-Caller = Annotated[Identity, Depends(identity_of)]
-"""The parameter of an endpoint that wants to know who calls."""

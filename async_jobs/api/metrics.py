@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
 
 from async_jobs.access import ApiToken, Scope
-from async_jobs.api.auth import Caller, gate_for
+from async_jobs.api.auth import ShownBearer, gate_for, identity_of
 from async_jobs.api.bounded import ANSWER_WITHIN_SECONDS, within
 from async_jobs.api.problems import Refusal
 from async_jobs.api.route import route_class
@@ -54,18 +53,18 @@ def create_metrics_router(
     Raises ConfigError if a token is required and none, or a blank one, is expected.
     """
     gate = gate_for(expected_auth_token, tokens) if require_auth_token else None
-    shown = [] if gate is None else [Security(HTTPBearer(auto_error=False))]
+    shown = [] if gate is None else [Security(ShownBearer())]
     router = APIRouter(prefix=prefix, tags=list(tags), dependencies=shown)
 
     async def autoscaling(
-        caller: Caller,
+        request: Request,
         use_case: Name = None,
         slots_per_worker: Slots = None,
         within_seconds: Within = WITHIN_SECONDS,
         lead_seconds: Lead = LEAD_SECONDS,
     ) -> Response:
         """Workers needed to keep every promise of the next seconds."""
-        if caller.tenant_id is not None:
+        if identity_of(request).tenant_id is not None:
             text = "needs a token that is bound to no tenant"
             raise Refusal(403, ["header", "authorization"], "bound_token", text)
         made = job_service_factory()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
 from fastapi import Request, Response
@@ -69,14 +68,18 @@ class JobsRequest(Request):
 
     async def _content(self) -> bytes:
         content = bytearray()
-        async with AsyncExitStack() as held:
+        is_large = False
+        try:
             async for chunk in self.stream():
-                was_small = len(content) <= SMALL_BYTES
                 content += chunk
                 if len(content) > self.most_bytes:
                     raise self._too_large()
-                if was_small and len(content) > SMALL_BYTES:
-                    await held.enter_async_context(self.large_reads)
+                if not is_large and len(content) > SMALL_BYTES:
+                    await self.large_reads.acquire()
+                    is_large = True
+        finally:
+            if is_large:
+                self.large_reads.release()
         return bytes(content)
 
     def _too_large(self) -> Refusal:
@@ -110,7 +113,7 @@ class JobsRoute(APIRoute):
             bounded.most_bytes = self.most_bytes
             bounded.large_reads = self.large_reads
             try:
-                with calling(request.headers):
+                with calling(bounded.headers):
                     return await handle(bounded)
             except Exception as error:
                 if refused := answer_for(error):

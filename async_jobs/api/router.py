@@ -20,12 +20,11 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.params import Depends as Dependency
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from async_jobs.access import ApiToken, Identity, Scope
-from async_jobs.api.auth import Caller, Gate, gate_for
+from async_jobs.api.auth import Gate, ShownBearer, gate_for, identity_of
 from async_jobs.api.bounded import ANSWER_WITHIN_SECONDS, within
 from async_jobs.api.problems import Refusal, other_tenant
 from async_jobs.api.route import route_class
@@ -33,7 +32,7 @@ from async_jobs.core.acceptance import NAME_PATTERN
 from async_jobs.core.exposition import CONTENT_TYPE, exposition
 from async_jobs.core.slo import WINDOWS
 from async_jobs.errors import InvalidJob
-from async_jobs.models import Enqueued, Job, JobStatus
+from async_jobs.models import Job, JobStatus
 from async_jobs.schemas import (
     EnqueueManyRequest,
     EnqueueManyResponse,
@@ -117,7 +116,7 @@ def create_jobs_router(
     Raises ConfigError if a token is required and none, or a blank one, is expected.
     """
     gate = gate_for(expected_auth_token, tokens) if require_auth_token else None
-    shown = [] if gate is None else [Security(HTTPBearer(auto_error=False))]
+    shown = [] if gate is None else [Security(ShownBearer())]
     router = APIRouter(prefix=prefix, tags=list(tags), dependencies=[*shown, *dependencies])
     endpoints = _Endpoints(job_service_factory, answer_within_seconds)
     _add_enqueue(router, endpoints, gate, max_request_bytes)
@@ -219,26 +218,28 @@ class _Endpoints:
         self._factory = job_service_factory
         self._within_seconds = within_seconds
 
-    async def enqueue(self, job: EnqueueRequest, caller: Caller) -> Response:
+    async def enqueue(self, job: EnqueueRequest, request: Request) -> Response:
         """Enqueue one job: 201, or 200 if an unfinished job has its dedupe_key already."""
-        _check_tenant(caller, job.tenant_id, "body", "tenant_id")
+        _check_tenant(identity_of(request), job.tenant_id, "body", "tenant_id")
         service = await self._service()
         enqueued = await self._in_time(service.enqueue(job.to_new_job()))
-        return json_answer(_response(enqueued), 200 if enqueued.deduplicated else 201)
+        answer = EnqueueResponse.model_validate(enqueued)
+        return json_answer(answer, 200 if enqueued.deduplicated else 201)
 
-    async def enqueue_many(self, batch: EnqueueManyRequest, caller: Caller) -> Response:
+    async def enqueue_many(self, batch: EnqueueManyRequest, request: Request) -> Response:
         """Enqueue up to 1,000 jobs, all or none: 201, or 200 if none of them is new."""
+        caller = identity_of(request)
         for index, job in enumerate(batch.jobs):
             _check_tenant(caller, job.tenant_id, "body", "jobs", index, "tenant_id")
         service = await self._service()
         jobs = [job.to_new_job() for job in batch.jobs]
         stored = await self._in_time(service.enqueue_many(jobs))
-        answer = EnqueueManyResponse(jobs=[_response(enqueued) for enqueued in stored])
+        answer = EnqueueManyResponse.model_validate({"jobs": stored})
         return json_answer(answer, 200 if all(each.deduplicated for each in stored) else 201)
 
     async def list_jobs(
         self,
-        caller: Caller,
+        request: Request,
         tenant_id: Name = None,
         use_case: Name = None,
         status: JobStatus | Absent = None,
@@ -252,6 +253,7 @@ class _Endpoints:
         empty; `looked_through` says so, and `next_cursor` goes on.
         Payloads and results are left out unless asked for, and then at most 100 jobs are given.
         """
+        caller = identity_of(request)
         _check_tenant(caller, tenant_id, "query", "tenant_id")
         if payloads and limit > _MOST_WITH_PAYLOADS:
             most = f"must be at most {_MOST_WITH_PAYLOADS} with payloads"
@@ -272,7 +274,7 @@ class _Endpoints:
 
     async def slo(
         self,
-        caller: Caller,
+        request: Request,
         use_case: Name = None,
         tenant_id: Name = None,
         tenants: Flag = False,
@@ -282,7 +284,7 @@ class _Endpoints:
 
         It tells of the slots that all tenants share: a token bound to one tenant is refused.
         """
-        _for_all_tenants(caller)
+        _for_all_tenants(identity_of(request))
         service = await self._service()
         try:
             found = await self._in_time(
@@ -292,43 +294,47 @@ class _Endpoints:
             raise Refusal(422, ["query", error.field], error.code, error.reason) from error
         return json_answer(SloView.model_validate({"use_cases": found}))
 
-    async def metrics(self, caller: Caller) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """The same figures of all use cases for Prometheus; not for a token bound to one tenant."""
-        _for_all_tenants(caller)
+        _for_all_tenants(identity_of(request))
         service = await self._service()
         text = exposition(await self._in_time(service.figures()))
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
-    async def get_job(self, job_id: JobId, caller: Caller) -> Response:
+    async def get_job(self, job_id: JobId, request: Request) -> Response:
         """Get one job, whole."""
+        tenant_id = identity_of(request).tenant_id
         service = await self._service()
-        job = await self._in_time(service.get(job_id, tenant_id=caller.tenant_id))
+        job = await self._in_time(service.get(job_id, tenant_id=tenant_id))
         return _job(job)
 
-    async def explain(self, job_id: JobId, caller: Caller) -> Response:
+    async def explain(self, job_id: JobId, request: Request) -> Response:
         """Why the job is where it is: every cause, with its figures, the decisive one first.
 
         To a token bound to one tenant it does not tell who else holds slots.
         """
+        tenant_id = identity_of(request).tenant_id
         service = await self._service()
-        found = await self._in_time(service.explain(job_id, tenant_id=caller.tenant_id))
-        if caller.tenant_id is not None:
+        found = await self._in_time(service.explain(job_id, tenant_id=tenant_id))
+        if tenant_id is not None:
             found = found.for_tenant()
         return json_answer(ExplanationView.model_validate(found))
 
-    async def cancel(self, job_id: JobId, caller: Caller) -> Response:
+    async def cancel(self, job_id: JobId, request: Request) -> Response:
         """Cancel a pending job at once; ask a running one to end at its next heartbeat.
 
         It may be repeated; a job that has succeeded or is dead is refused.
         """
+        caller = identity_of(request)
         service = await self._service()
         job = await self._in_time(
             service.cancel(job_id, tenant_id=caller.tenant_id, actor=caller.name)
         )
         return _job(job)
 
-    async def requeue(self, job_id: JobId, caller: Caller) -> Response:
+    async def requeue(self, job_id: JobId, request: Request) -> Response:
         """Put a finished job back, due now, with three fresh attempts."""
+        caller = identity_of(request)
         service = await self._service()
         job = await self._in_time(
             service.requeue(job_id, tenant_id=caller.tenant_id, actor=caller.name)
@@ -343,7 +349,7 @@ class _Endpoints:
         return await made if inspect.isawaitable(made) else made
 
 
-def refuse_method() -> None:
+async def refuse_method() -> None:
     """Raise Refusal: jobs are enqueued by POST."""
     raise Refusal(405, [], "method_not_allowed", "needs POST", headers={"Allow": "POST"})
 
@@ -360,11 +366,11 @@ def _check_tenant(caller: Identity, asked: str | None, *loc: str | int) -> None:
         raise other_tenant(loc)
 
 
-def refuse_doubtful(endpoint: str) -> Callable[[Request], None]:
+def refuse_doubtful(endpoint: str) -> Callable[[Request], Coroutine[Any, Any, None]]:
     """A check that raises Refusal for a filter given twice or misspelt: it would show the wrong."""
     known = _FILTERS[endpoint]
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         given = [name for name, _ in request.query_params.multi_items()]
         for name in sorted(set(given)):
             if name in known and given.count(name) > 1:
@@ -383,10 +389,6 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"model": ProblemView, "description": _REFUSALS[status]}
         for status in sorted({401, 403, 422, 503, *statuses})
     }
-
-
-def _response(enqueued: Enqueued) -> EnqueueResponse:
-    return EnqueueResponse.model_validate(enqueued)
 
 
 def _job(job: Job) -> Response:

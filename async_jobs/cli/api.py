@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from socket import AF_INET, AF_INET6, create_server, socket
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_NODELAY, create_server, socket
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -147,11 +147,15 @@ def listening_on(host: str, port: int) -> socket:
 
     family = AF_INET6 if ":" in host else AF_INET
     try:
-        return create_server((host, port), family=family, backlog=2_048)
+        listener = create_server((host, port), family=family, backlog=2_048)
     except OSError as error:
         raise ConfigError(
             [f"--host and --port: {error.strerror}; choose another --port, or 0 for a free one"]
         ) from error
+    # Connections inherit it. asyncio sets it only where it made the socket, and an answer in two
+    # parts would wait 40 ms for the caller's acknowledgement.
+    listener.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    return listener
 
 
 @contextmanager

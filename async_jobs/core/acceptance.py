@@ -78,16 +78,20 @@ def accept(
 def is_alike(new: NewJob, before: NewJob) -> bool:
     """Whether *new* is the very same as *before* but for its payload and its dedupe_key.
 
-    By identity: equal is not enough where True equals 1.
+    By identity: equal is not enough where True equals 1. Texts and seconds may also be equal ones
+    of the same type, which a parser makes anew for each job.
     """
     return (
-        new.tenant_id is before.tenant_id
-        and new.use_case is before.use_case
-        and new.type is before.type
+        (new.tenant_id is before.tenant_id or _equal(new.tenant_id, before.tenant_id))
+        and (new.use_case is before.use_case or _equal(new.use_case, before.use_case))
+        and (new.type is before.type or _equal(new.type, before.type))
         and new.job_id is before.job_id is None
-        and new.queue is before.queue
+        and (new.queue is before.queue or _equal(new.queue, before.queue))
         and new.run_at is before.run_at
-        and new.delay_tolerance_seconds is before.delay_tolerance_seconds
+        and (
+            new.delay_tolerance_seconds is before.delay_tolerance_seconds
+            or _equal(new.delay_tolerance_seconds, before.delay_tolerance_seconds)
+        )
         and new.max_attempts is before.max_attempts
         and new.backoff_policy is before.backoff_policy
         and new.priority is before.priority
@@ -95,6 +99,12 @@ def is_alike(new: NewJob, before: NewJob) -> bool:
         and new.reject_if_infeasible is before.reject_if_infeasible
         and new.timeout_seconds is before.timeout_seconds
     )
+
+
+def _equal(one: object, other: object) -> bool:
+    kind = type(one)
+    # 0.0 equals -0.0.
+    return kind is type(other) and one == other and (kind is str or (kind is float and one != 0.0))
 
 
 def accept_alike(

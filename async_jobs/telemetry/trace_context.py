@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +24,20 @@ _STATE = re.compile(r"[\x20-\x7e]{1,512}")
 
 caller: ContextVar[Carrier | None] = ContextVar("async_jobs_caller", default=None)
 """The context that came with the request we serve."""
+_NOBODY = nullcontext()
 
 
-@contextmanager
-def calling(headers: Mapping[str, str]) -> Iterator[None]:
+def calling(headers: Mapping[str, str]) -> AbstractContextManager[None]:
     """Inside, jobs are enqueued on behalf of the request with these *headers*."""
     parent = headers.get("traceparent", "").strip()
     if not _PARENT.fullmatch(parent):
-        yield
-        return
-    state = headers.get("tracestate", "")
-    token = caller.set({"traceparent": parent} | _state(state))
+        return _NOBODY
+    return _called_by({"traceparent": parent} | _state(headers.get("tracestate", "")))
+
+
+@contextmanager
+def _called_by(carrier: Carrier) -> Iterator[None]:
+    token = caller.set(carrier)
     try:
         yield
     finally:

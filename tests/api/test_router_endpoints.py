@@ -42,6 +42,25 @@ async def enqueued(api: httpx2.AsyncClient, **changes: object) -> str:
     return str(answer.json()["job_id"])
 
 
+async def test_no_request_is_handed_to_a_thread(
+    api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastAPI calls plain functions in threads, which takes longer than all else it does."""
+
+    async def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a thread was asked for")
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", refused)
+    job_id = await enqueued(api)
+
+    assert (await api.post("/jobs/enqueue-many", json={"jobs": [JOB]})).status_code == 201
+    for path in ("", "slo", "metrics", job_id, f"{job_id}/explain"):
+        assert (await api.get(f"/jobs/{path}")).status_code == 200
+    for move in ("cancel", "requeue"):
+        assert (await api.post(f"/jobs/{job_id}/{move}")).status_code == 200
+    assert (await api.get("/jobs/enqueue")).status_code == 405
+
+
 async def test_the_described_request_is_accepted_as_it_stands(api: httpx2.AsyncClient) -> None:
     answer = await api.post("/jobs/enqueue", json=DESCRIBED)
 

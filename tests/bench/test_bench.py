@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench import api
 from bench.contestants import HERE, read
 from bench.machine import facts
 from bench.measures import Figures, Sizes, drain, enqueue, percentile
 from bench.page import page
 from bench.servers import Servers, running
+from bench.stand import Stand
 from bench.table import Line, markdown, show, tables
 
 TINY = Sizes(jobs=50, drain_seconds=30.0)
@@ -52,6 +54,31 @@ def test_every_way_to_enqueue_is_measured(servers: Servers) -> None:
 
     assert [figures["case"] for figures in found] == ["1 client", "8 clients", "bulk"]
     assert all(_number(figures, "rate") > 0 for figures in found)
+
+
+@pytest.mark.slow
+def test_the_api_is_asked_and_what_it_answers_is_counted(servers: Servers) -> None:
+    case = api.Case("two jobs", 2, 20, 2)
+    with Stand(CONTESTANTS["async-jobs-pg"], servers) as stand:
+        (found,) = api.measure(api.OURS, stand, servers, [case])
+
+        assert found.per_core > 0
+        assert found.statements >= 0.5
+        assert stand.left() == 2 * (20 + api.WARM_UP)
+
+
+@pytest.mark.parametrize(("per_core", "verdict"), [(1_500.0, "met"), (1_499.0, "missed")])
+def test_a_core_is_to_answer_enough_requests(per_core: float, verdict: str) -> None:
+    case = api.Case("one job", 16, 100)
+    table = api.summary(
+        [
+            api.Measured(name, case, rate, 1.0, 1.0, 1.0, 1.0, 1.0)
+            for name, rate in ((api.OURS, per_core), (api.BARE, 3_000.0))
+        ]
+    )
+
+    assert [row[-1] for row in table.rows] == [verdict, ""]
+    assert table.rows[0][4] == "0.50"
 
 
 def test_the_facts_of_a_run_name_durable_settings(servers: Servers) -> None:
