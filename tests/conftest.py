@@ -22,7 +22,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
-from moving_parts import EMPTY_ALL_TABLES, POOLED, POOLED_SETTINGS
+from moving_parts import EMPTY_ALL_TABLES, POOLED, POOLED_SETTINGS, POSTGRES_BIN
 from pooler import pooler
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -98,9 +98,7 @@ def direct_dsn() -> Iterator[str]:
     if given:
         yield given
         return
-    binaries = os.environ.get("TEST_POSTGRES_BIN")
-    bin_dir = Path(binaries) if binaries else None
-    with PostgresServer(settings="fast", bin_dir=bin_dir) as server:
+    with PostgresServer(settings="fast", bin_dir=POSTGRES_BIN) as server:
         yield server.dsn if POOLED else server.socket_dsn
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
@@ -24,6 +25,8 @@ POOLED = os.environ.get("TEST_PGBOUNCER", "") not in ("", "0")
 PREPARED = "off" if POOLED else "on"
 POOLED_SETTINGS = {"ASYNC_JOBS_DB_PREPARED_STATEMENTS": PREPARED} if POOLED else {}
 """What the documentation wants behind a pooler."""
+POSTGRES_BIN = Path(os.environ["TEST_POSTGRES_BIN"]) if "TEST_POSTGRES_BIN" in os.environ else None
+"""The binaries of another PostgreSQL than the embedded one."""
 AWS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",

@@ -1,8 +1,7 @@
 """Answers in time, also when the database does not: whoever waits is told so, not left waiting.
 
-The store bounds its own calls, but a driver that cancels a statement on a server that no longer
-answers may take ten seconds more. A caller of the API does not wait for that: the call is left to
-end by itself, and the answer is 503.
+The store bounds its own calls, but by a longer time, for other callers may have it. A caller of
+the API does not wait for that: the call is left to end by itself, and the answer is 503.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import Any
 from async_jobs.runtime.loop import Loop
 
 PASS_SECONDS = 20.0
-"""How long a pass may last: a statement's time-out, and psycopg's ten seconds to cancel it."""
+"""How long a pass may last: a statement's time-out, the time to let go of it, and as much again."""
 INTERVALS = 3
 LEAST_PATIENCE_SECONDS = 1.0
 

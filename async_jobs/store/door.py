@@ -6,8 +6,8 @@ Every statement goes through here, so this is where five rules live:
                   the connection gets its own setting back, for pools are shared with the user
     fresh eyes    a transaction of ours is READ COMMITTED whatever the server's default: a count
                   that follows a lock must see what the lock's last holder committed
-    bounded       every call ends within the time-out (plus the ten seconds psycopg may take to
-                  cancel a statement on a server that no longer answers)
+    bounded       every call ends within the time-out, plus LET_GO_SECONDS where the server does not
+                  answer the driver's cancel either: the connection is hung up on
     clean         a connection that says the server is read-only (25006), going away (57P0x), out
                   of reach (08xxx) or of resources (53xxx), or that it ended our session after too
                   long a pause (25P03), is closed, so that the pool cannot hand it out again
@@ -41,6 +41,8 @@ _UNDONE = (pg.DeadlockDetected, pg.SerializationFailure)
 _TRIES = 3
 _LEAVING = ("08", "53", "57P", "25006", "25P03")
 """How the SQLSTATEs begin with which a connection says that it is of no more use."""
+LET_GO_SECONDS = 2.0
+"""How long psycopg may try to cancel a statement; by itself it would take ten seconds."""
 _NOT_OPEN = (
     "The connection pool is not open. Make it with `create_pool(config)` (or "
     "`AsyncConnectionPool(..., open=False)`) and open it in your application's lifespan: "
@@ -101,6 +103,8 @@ class Door:
     async def _borrowed(self) -> AsyncIterator[Connection]:
         try:
             async with (
+                # The second cancel interrupts the driver's handling of the first.
+                asyncio.timeout(self.timeout_seconds + LET_GO_SECONDS),
                 asyncio.timeout(self.timeout_seconds),
                 self.pool.connection(timeout=self.timeout_seconds) as conn,
                 _closed_if_it_leaves(conn),

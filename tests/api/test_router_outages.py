@@ -12,14 +12,16 @@ import httpx2
 import psycopg
 import pytest
 from jobs_api import JOB, app_around, caller
-from moving_parts import PREPARED
+from moving_parts import POSTGRES_BIN, PREPARED
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from async_jobs import AsyncJobsConfig, JobService, JobStore, create_pool
 from async_jobs.api import bounded
 from async_jobs.ddl import get_ddl
 from async_jobs.embedded.postgres import PostgresServer
+from async_jobs.errors import StoreUnavailable
 from async_jobs.models import new_job_id
+from async_jobs.store.door import LET_GO_SECONDS
 from async_jobs.testing import TcpProxy
 
 WITHIN_SECONDS = 1.0
@@ -43,7 +45,7 @@ WRITES = [name for name in REQUESTS if name.startswith("enqueue")] + ["cancel", 
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A PostgreSQL of our own, to be stopped under the API."""
     folder = tmp_path_factory.mktemp("outage") / "data"
-    with PostgresServer(folder, settings="fast") as server:
+    with PostgresServer(folder, settings="fast", bin_dir=POSTGRES_BIN) as server:
         with psycopg.connect(server.dsn) as conn:
             conn.execute(get_ddl())
         yield server
@@ -113,6 +115,25 @@ async def test_a_network_that_swallows_everything(server: PostgresServer) -> Non
             finally:
                 proxy.heal()
             await answers_again(api)
+
+
+@pytest.mark.slow
+async def test_a_call_before_a_network_that_swallows_everything_hangs_up_in_time(
+    server: PostgresServer,
+) -> None:
+    """By itself the driver would wait ten seconds for its cancel to be answered."""
+    with TcpProxy.in_thread(server.port) as proxy:
+        config = AsyncJobsConfig(db_dsn=make_conninfo(server.dsn, port=proxy.port))
+        async with create_pool(config, max_size=1) as pool:
+            store = JobStore(pool, timeout_seconds=2.0)
+            await store.get(new_job_id())
+            proxy.black_hole()
+
+            with pytest.raises(StoreUnavailable, match="no answer within 2 s"):
+                async with asyncio.timeout(2.0 + LET_GO_SECONDS + 4.0):
+                    await store.get(new_job_id())
+
+            proxy.heal()
 
 
 @pytest.mark.slow

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from flows.stage import Process, Stage
-from moving_parts import environment, open_store
+from moving_parts import POOLED, POSTGRES_BIN, environment, open_store
+from pooler import pooler
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from starvation import Record, Stopwatch, recorded
 
@@ -67,17 +69,20 @@ SETTINGS = {
     "ASYNC_JOBS_RETENTION_SECONDS": 0,
 }
 TEMPLATE = "audited"
+SESSIONS = 40
+"""Of a pooler, if there is one."""
 SOON = BackoffPolicy(type=BackoffType.CONSTANT, base_delay_seconds=0.1, jitter=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Both servers, and the proxies before them."""
+    """Both servers, the proxies before them, and the port at which processes reach PostgreSQL."""
 
     postgres: PostgresServer
     sqs: SqsServer
     postgres_proxy: TcpProxy
     sqs_proxy: TcpProxy
+    postgres_port: int
     record: Record
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -108,7 +113,7 @@ def ground() -> Iterator[Ground]:
     """Start everything, and stop it at the end."""
     options = {"synchronous_commit": "on", **audit.SERVER_OPTIONS}
     with (
-        PostgresServer(settings="fast", options=options) as postgres,
+        PostgresServer(settings="fast", options=options, bin_dir=POSTGRES_BIN) as postgres,
         SqsServer.in_thread(faults=True, seed=SEED) as sqs,
         TcpProxy.in_thread(postgres.port) as postgres_proxy,
         TcpProxy.in_thread(sqs.port) as sqs_proxy,
@@ -117,7 +122,22 @@ def ground() -> Iterator[Ground]:
         with psycopg.connect(_database(postgres, TEMPLATE, template="template1")) as conn:
             conn.execute(get_ddl())
             audit.install(conn)
-        yield Ground(postgres, sqs, postgres_proxy, sqs_proxy, record)
+        with door_to(postgres, postgres_proxy) as port:
+            yield Ground(postgres, sqs, postgres_proxy, sqs_proxy, port, record)
+
+
+@contextmanager
+def door_to(postgres: PostgresServer, proxy: TcpProxy) -> Iterator[int]:
+    """The port of the proxy, or of a pooler whose sessions go through it."""
+    if not POOLED:
+        yield proxy.port
+        return
+    dsn = make_conninfo(postgres.dsn, host="127.0.0.1", port=proxy.port)
+    with (
+        TemporaryDirectory(prefix="pgbouncer-") as folder,
+        pooler(dsn, Path(folder), sessions=SESSIONS) as pooled,
+    ):
+        yield int(conninfo_to_dict(pooled)["port"] or 0)
 
 
 @dataclass
@@ -133,7 +153,7 @@ class Run(Stage):
 
     @property
     def proxied_dsn(self) -> str:
-        return make_conninfo(self.dsn, port=self.ground.postgres_proxy.port)
+        return make_conninfo(self.dsn, port=self.ground.postgres_port)
 
     @property
     def env(self) -> dict[str, str]:

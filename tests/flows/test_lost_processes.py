@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from moving_parts import open_store
+from moving_parts import POSTGRES_BIN, open_store
 
 from async_jobs.embedded.postgres import PostgresServer
 from async_jobs.models import JobStatus, NewJob
@@ -185,7 +185,7 @@ async def test_a_job_that_kills_its_worker_is_dead_after_its_attempts(
 async def test_processes_outlive_a_restart_of_the_database(
     make_stage: MakeStage, tmp_path: Path
 ) -> None:
-    server = PostgresServer(tmp_path / "data", settings="fast").start()
+    server = PostgresServer(tmp_path / "data", settings="fast", bin_dir=POSTGRES_BIN).start()
     try:
         await _run_through_a_restart(make_stage(server.dsn), server)
     finally:

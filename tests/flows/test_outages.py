@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from moving_parts import open_store
+from moving_parts import POSTGRES_BIN, open_store
 from psycopg.conninfo import make_conninfo
 from starvation import Stopwatch
 
@@ -68,7 +68,7 @@ def closed_door() -> Iterator[ClosedDoor]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    with PostgresServer(settings="fast") as server:
+    with PostgresServer(settings="fast", bin_dir=POSTGRES_BIN) as server:
         yield server
 
 

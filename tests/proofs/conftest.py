@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import psycopg
 import pytest
+from moving_parts import POSTGRES_BIN
 from psycopg.conninfo import make_conninfo
 from starvation import Record, recorded
 
@@ -72,7 +73,7 @@ class Ground:
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Ground]:
     with (
-        PostgresServer(settings="fast", options=OPTIONS) as postgres,
+        PostgresServer(settings="fast", options=OPTIONS, bin_dir=POSTGRES_BIN) as postgres,
         sqs_server() as (url, pid),
         psycopg.connect(postgres.dsn, autocommit=True) as control,
         recorded() as record,

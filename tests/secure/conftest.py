@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from flows.stage import Stage
+from moving_parts import POSTGRES_BIN
 from psycopg.conninfo import make_conninfo
 
 from async_jobs.ddl import get_ddl
@@ -22,7 +23,7 @@ PASSWORD = "sesame"
 
 @pytest.fixture(scope="session")
 def role_server() -> Iterator[PostgresServer]:
-    with PostgresServer(settings="fast") as server:
+    with PostgresServer(settings="fast", bin_dir=POSTGRES_BIN) as server:
         yield server
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from moving_parts import POSTGRES_BIN
 from psycopg.conninfo import make_conninfo
 
 from async_jobs.ddl import get_ddl
@@ -101,7 +102,10 @@ def test_closing_twice_is_harmless(make_keeper: MakeKeeper) -> None:
 
 def test_a_server_that_has_gone_silent_is_hung_up_on() -> None:
     """Only the timer ends this wait: the proxy still acknowledges what is sent."""
-    with PostgresServer(settings="fast") as server, TcpProxy.in_thread(server.port) as proxy:
+    with (
+        PostgresServer(settings="fast", bin_dir=POSTGRES_BIN) as server,
+        TcpProxy.in_thread(server.port) as proxy,
+    ):
         keeper = LeaseKeeper(
             make_conninfo(server.dsn, port=proxy.port),
             application_name="keeper",
