@@ -69,7 +69,8 @@ COLUMNS = {
     "result": "What the handler returned, as JSON",
     "worker": "Name of the process that started the last attempt",
     "timeout_seconds": "How long an attempt may take; NULL: as its type is registered",
-    "trace_context": "W3C trace context of the enqueue: `traceparent`, `tracestate`",
+    "trace_context": "W3C trace context of the enqueue: `traceparent`, `tracestate`; "
+    "`previous`: the attempt before",
 }
 
 

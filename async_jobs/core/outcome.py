@@ -83,6 +83,7 @@ class Outcome:
     `gives_attempt_back` takes the start out of `attempts` again. `sign` is what
     the ending says about the job's flow, None if it says nothing. `late_by_seconds` is how
     long after the promised deadline a retry comes, or a job was ended for being late.
+    `traceparent` names the span of this attempt, for the next one to link to.
     """
 
     move: Move
@@ -93,6 +94,7 @@ class Outcome:
     gives_attempt_back: bool = False
     sign: Sign | None = None
     late_by_seconds: float = 0.0
+    traceparent: str | None = None
     error: dict[str, Any] | None = field(default=None, repr=False)
 
 

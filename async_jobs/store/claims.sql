@@ -82,4 +82,4 @@ RETURNING
     CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
         'traceparent', trace_context ->> 'traceparent',
         'tracestate', trace_context ->> 'tracestate',
-        'previous', last_error ->> 'traceparent')::text END;
+        'previous', trace_context ->> 'previous')::text END;

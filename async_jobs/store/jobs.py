@@ -365,6 +365,7 @@ def _outcome_columns(ended: Sequence[tuple[StartedJob, Outcome]]) -> dict[str, o
         "attempts_back": _unless_all([int(outcome.gives_attempt_back) for outcome in told], 0),
         "errors": _unless_all([outcome.error_json for outcome in told], None),
         "results": _unless_all([outcome.result_json for outcome in told], None),
+        "traceparents": _unless_all([outcome.traceparent for outcome in told], None),
     }
 
 

@@ -295,7 +295,7 @@ RETURNING
     CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
         'traceparent', trace_context ->> 'traceparent',
         'tracestate', trace_context ->> 'tracestate',
-        'previous', last_error ->> 'traceparent')::text END;
+        'previous', trace_context ->> 'previous')::text END;
 
 -- name: start_leased
 -- PostgreSQL as the transport: pick leased jobs of these queues and start them in one step.
@@ -328,7 +328,7 @@ RETURNING
     CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
         'traceparent', trace_context ->> 'traceparent',
         'tracestate', trace_context ->> 'tracestate',
-        'previous', last_error ->> 'traceparent')::text END;
+        'previous', trace_context ->> 'previous')::text END;
 
 -- name: extend_attempts
 -- The heartbeat: every attempt of a worker in one statement. What does not come back is lost.
@@ -346,6 +346,7 @@ RETURNING jobs.id, cancel_requested_at IS NOT NULL AS cancel_requested;
 -- The fence is in the join: who no longer holds the lease writes nothing.
 -- A job whose cancel was asked for never goes back to pending.
 -- A column that is NULL as a whole says: succeeded, no error, no result, as nearly always.
+-- The next attempt of a traced job links to this one, as far as it has a `traceparent`.
 -- delay_seconds NULL leaves run_at, and so the deadline, where it was (release).
 UPDATE jobs
 SET status = CASE WHEN outcome.status = 'pending' AND cancel_requested_at IS NOT NULL
@@ -364,19 +365,21 @@ SET status = CASE WHEN outcome.status = 'pending' AND cancel_requested_at IS NOT
     leased_at = NULL,
     lease_expires_at = NULL,
     last_error = coalesce(outcome.error::jsonb, last_error),
+    trace_context = CASE WHEN outcome.traceparent IS NULL THEN trace_context
+        ELSE trace_context || jsonb_build_object('previous', outcome.traceparent) END,
     result = outcome.result::jsonb,
     updated_at = clock.now
 FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
 CROSS JOIN LATERAL (
-    SELECT id, lease_seq, delay_seconds, error, result,
+    SELECT id, lease_seq, delay_seconds, error, result, traceparent,
         coalesce(status, 'succeeded') AS status, coalesce(attempts_back, 0) AS attempts_back,
         CASE WHEN status = 'pending'
             THEN clock.now + make_interval(secs => delay_seconds) END AS run_at
     FROM unnest(
             %(ids)b::uuid[], %(lease_seqs)b::bigint[], %(statuses)s::text[],
             %(delays_seconds)s::float8[], %(attempts_back)s::int[], %(errors)s::text[],
-            %(results)s::text[]
-        ) AS told (id, lease_seq, status, delay_seconds, attempts_back, error, result)
+            %(results)s::text[], %(traceparents)s::text[]
+        ) AS told (id, lease_seq, status, delay_seconds, attempts_back, error, result, traceparent)
 ) AS outcome
 WHERE jobs.id = outcome.id
     AND jobs.lease_seq = outcome.lease_seq

@@ -8,8 +8,9 @@
         run           the handler: spans of its own code and libraries lie below
         settle        the wait for the statement that records the outcome
 
-Everything from lease on is a child of enqueue. An attempt after one that failed links to that
-one: the context of a failed attempt is in `last_error`.
+Everything from lease on is a child of enqueue. An attempt links to the one before it, which failed,
+snoozed or was released and left its context in `trace_context`; after a worker was lost, to the
+last one that did.
 
 Nothing here loads OpenTelemetry. Spans are made where the process has set up a tracer provider
 (or given one to `use_provider`); elsewhere each stop costs a look-up, and a context that came with
@@ -225,16 +226,18 @@ class Processing:
 
     @_harmless
     def _judged(self, run: Span | None, outcome: Outcome) -> Outcome:
-        """The outcome; an error goes with the attempt's context, for the next one's link."""
+        """The outcome with the attempt's context, for the next one's link and beside an error."""
         if run is not None:
             if outcome.move in _FAILURES and outcome.error is not None:
                 _fail_as(run, outcome.error)
             run.end()
         self._settle = self._begin("settle")
+        here = carrier_of(self._span.get_span_context())["traceparent"]
+        if outcome.status is JobStatus.PENDING:
+            outcome = replace(outcome, traceparent=here)
         if outcome.error is None:
             return outcome
-        carrier = carrier_of(self._span.get_span_context())
-        error = {**outcome.error, "traceparent": carrier["traceparent"]}
+        error = {**outcome.error, "traceparent": here}
         return replace(outcome, error=error, error_json=json.dumps(error))
 
     @_harmless

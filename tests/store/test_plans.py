@@ -263,6 +263,7 @@ def finishes(ids: list[UUID]) -> Params:
         "delays_seconds": [None] * count,
         "attempts_back": [0] * count,
         "errors": [None] * count,
+        "traceparents": None,
         "results": ["{}"] * count,
     }
 

@@ -69,6 +69,7 @@ def _plan(conn: psycopg.Connection[Any], name: str, ids: list[UUID]) -> dict[str
         "delays_seconds": [None] * len(ids),
         "attempts_back": [0] * len(ids),
         "errors": [None] * len(ids),
+        "traceparents": None,
         "results": [None] * len(ids),
     }
     found = conn.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + query(name), params).fetchone()

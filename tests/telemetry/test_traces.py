@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from typing import Any
 
+import psycopg
 import pytest
 from jobs_api import TOKEN, caller
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
-from async_jobs import AsyncJobsHttpClient
+from async_jobs import AsyncJobsHttpClient, Snooze
 from async_jobs.models import JobContext, JobStatus
 from async_jobs.registry import JobRegistry
 
@@ -134,6 +136,66 @@ async def test_a_retry_links_to_the_attempt_that_failed(
     assert second.parent == first.parent
     assert job.last_error is not None
     assert job.last_error["traceparent"].split("-")[2] == f"{_id(first):016x}"
+
+
+async def test_an_attempt_after_a_snooze_links_to_the_one_that_snoozed(
+    open_system: OpenSystem, kept: Kept
+) -> None:
+    """Failed, then snoozed, then done: each links to the one just before it."""
+    snoozed = []
+    registry = registry_with()
+
+    @registry.handler("sleepy")
+    async def sleepy(ctx: JobContext, payload: dict[str, Any]) -> None:
+        if ctx.attempt == 1:
+            raise ConnectionError("relay away")
+        if not snoozed:
+            snoozed.append(ctx.attempt)
+            raise Snooze(0.01)
+
+    async with open_system(registry) as system:
+        stored = await system.service.enqueue(type="sleepy", backoff_policy=AT_ONCE, **JOB)
+        job = await system.finished(stored.job_id)
+    first, second, third = kept.named("process")
+
+    assert job.status is JobStatus.SUCCEEDED
+    assert [facts(span)["async_jobs.outcome"] for span in (first, second, third)] == [
+        *("retry", "snooze", "succeed"),
+    ]
+    assert [link.context.span_id for link in second.links] == [_id(first)]
+    assert [link.context.span_id for link in third.links] == [_id(second)]
+    assert second.status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize("open_system", ["postgres"], indirect=True)
+async def test_an_attempt_after_a_lost_worker_links_to_the_last_one_that_told(
+    open_system: OpenSystem, kept: Kept, emptied_database: str
+) -> None:
+    hung, let_go = asyncio.Event(), asyncio.Event()
+    registry = registry_with()
+
+    @registry.handler("hangs")
+    async def hangs(ctx: JobContext, payload: dict[str, Any]) -> None:
+        if ctx.attempt == 1:
+            raise ConnectionError("relay away")
+        if ctx.attempt == 2:
+            hung.set()
+            await let_go.wait()
+
+    async with open_system(registry) as system:
+        stored = await system.service.enqueue(type="hangs", backoff_policy=AT_ONCE, **JOB)
+        await hung.wait()
+        async with await psycopg.AsyncConnection.connect(emptied_database) as conn:
+            await conn.execute("UPDATE jobs SET lease_expires_at = now() - interval '1 s'")
+        job = await system.finished(stored.job_id)
+        let_go.set()
+    first, lost, last = kept.named("process")
+
+    assert (job.status, job.attempts) == (JobStatus.SUCCEEDED, 3)
+    assert job.last_error is not None
+    assert job.last_error["type"] == "WorkerLost"
+    assert facts(lost)["error.type"] == "lease_lost"
+    assert [link.context.span_id for link in last.links] == [_id(first)]
 
 
 async def test_a_job_enqueued_by_a_handler_goes_on_with_the_trace(
