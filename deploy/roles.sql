@@ -52,7 +52,7 @@ GRANT UPDATE (
 GRANT UPDATE (
     status, due, run_at, deadline_at, is_retry, probe, attempts, leased_at, lease_expires_at,
     lease_seq, enqueue_failed, started_at, finished_at, first_run_at, first_started_at, last_error,
-    worker, cancel_requested_at, result, updated_at
+    worker, cancel_requested_at, result, trace_context, updated_at
 ) ON jobs TO async_jobs_worker;
 
 -- The control tables hold no jobs: how flows fail, what is held back, how many slots there are.
