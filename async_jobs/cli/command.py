@@ -2,14 +2,18 @@
 
 Every command goes through here, alone or as a part of `async-jobs`. Help is
 plain text, which is quick and keeps square brackets. Tracebacks are Python's own,
-without the values of variables: those may be secrets.
+without the values of variables: those may be secrets. What the database refuses a right for is
+no fault of ours, and told in a sentence; exit code 1.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import typer
+
+from async_jobs.cli.rights import refusal
 
 
 def new_app(help_text: str | None = None) -> typer.Typer:
@@ -29,4 +33,11 @@ def run_command(
     """Run *function* with the command line's words, or with *words*; exits the process."""
     app = new_app()
     app.command()(function)
-    app(words, prog_name=name)
+    try:
+        app(words, prog_name=name)
+    except Exception as error:
+        said = refusal(getattr(function, "__name__", ""), error)
+        if said is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)  # noqa: T201 # the command's own words
+        sys.exit(1)

@@ -33,6 +33,7 @@ PER_PAGE = 50
 DEAD_LOOKED_AT = 500
 MOST_MESSAGES = 20
 MOST_IN_ONE_ACTION = 100
+INSUFFICIENT_PRIVILEGE = "42501"
 ALERTS = {"page": 0, "ticket": 1, "none": 2}
 
 
@@ -350,6 +351,9 @@ def _said(error: Exception) -> tuple[int, str, str]:
         return 422, "That filter cannot be", f"{error}."
     if isinstance(error, JobNotFound):
         return 404, "There is no such job", "It was pruned, or it never was."
+    if getattr(error, "sqlstate", None) == INSUFFICIENT_PRIVILEGE:
+        text = "The user it connects as lacks the role async_jobs_operator of deploy/roles.sql."
+        return 403, "The database refuses that to the dashboard", text
     if isinstance(error, StoreUnavailable):
         text = "Jobs that run go on. The page asks again by itself."
         return 503, "The database does not answer", text

@@ -107,6 +107,19 @@ async def test_what_is_not_there_is_told(reader: Visitor) -> None:
         assert "There is no such job" in answer.text
 
 
+async def test_what_the_database_refuses_is_told_with_what_it_needs(
+    reader: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise psycopg.errors.InsufficientPrivilege("permission denied for table jobs_audit")
+
+    monkeypatch.setattr(JobService, "audit", refuse)
+    answer = await reader.get("audit")
+
+    assert answer.status_code == 403
+    assert "lacks the role async_jobs_operator of deploy/roles.sql" in answer.text
+
+
 async def test_the_files_are_ours_alone(reader: Visitor) -> None:
     types = [
         (await reader.get(f"static/{name}")).headers.get("content-type", "")
