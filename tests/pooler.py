@@ -32,7 +32,7 @@ def pooler(dsn: str, folder: Path, *, sessions: int = 4) -> Iterator[str]:
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n"
         f"pool_mode = transaction\ndefault_pool_size = {sessions}\nmax_client_conn = 1000\n"
         "unix_socket_dir =\nserver_idle_timeout = 5\nautodb_idle_timeout = 30\n"
-        "server_login_retry = 1\n"
+        "server_login_retry = 1\nserver_lifetime = 5\n"
     )
     folder.chmod(0o755)
     settings.chmod(0o644)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from async_jobs.store import queries
 
 VARIABLE = "SQL_MUTANT"
-TOPICS = ("jobs", "turn", "late", "claims")
+TOPICS = ("jobs", "turn", "late", "claims", "matching", "retention")
 _MOVES = re.compile(r"\b(UPDATE jobs|DELETE FROM jobs|INSERT INTO jobs)\b")
 _END_OF_CLAUSE = re.compile(
     r"\b(ORDER BY|GROUP BY|LIMIT|RETURNING|FOR UPDATE|DO UPDATE|UNION ALL)\b"

@@ -11,7 +11,7 @@ import pytest
 
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import MoveRefused
-from async_jobs.models import JobStatus, Page, new_job_id
+from async_jobs.models import JobStatus, Leased, Page, new_job_id
 from async_jobs.store.jobs import JobStore
 
 from .factories import (
@@ -159,6 +159,32 @@ async def test_a_leased_job_is_cancelled_and_its_message_starts_nothing(
     assert row is not None
     assert (row.status, row.leased_at, row.lease_expires_at) == (JobStatus.CANCELLED, None, None)
     assert await store.start([ticket(leased)], worker="w", lease_seconds=5) == []
+
+
+async def leased_probe(store: JobStore, jobs: JobFactory) -> Leased:
+    job = await jobs.waiting()
+    async with store.take_turn("mail") as turn:
+        assert turn is not None
+        return (await turn.lease_chosen([job.id], lease_seconds=30.0, probes=[job.id]))[0]
+
+
+async def test_a_leased_probe_is_cancelled_like_any_job(store: JobStore, jobs: JobFactory) -> None:
+    leased = await leased_probe(store, jobs)
+
+    row = await store.cancel(leased.job_id)
+
+    assert row is not None
+    assert row.status is JobStatus.CANCELLED
+
+
+async def test_a_running_probe_that_is_asked_to_end_stays_a_probe(
+    store: JobStore, jobs: JobFactory, db: psycopg.Connection[Any]
+) -> None:
+    await jobs.start(await leased_probe(store, jobs))
+
+    await store.cancel(jobs.made[0])
+
+    assert db.execute("SELECT status, probe FROM jobs").fetchone() == ("running", True)
 
 
 async def test_a_running_job_is_asked_and_keeps_running(
