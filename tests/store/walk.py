@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import DedupeConflict, MoveRefused, QuotaExceeded
-from async_jobs.models import StartedJob, Ticket
+from async_jobs.models import AcceptedJob, StartedJob, Ticket
 from async_jobs.store.jobs import JobStore
 
 from .factories import (
@@ -64,11 +65,16 @@ class JobsMachine(RuleBasedStateMachine):
         self.clock = SettableClock()
         self.store = JobStore(self.pool, clock=self.clock)
         self.model: dict[UUID, Model] = {}
+        self.made = count(1)
         self.run(self._empty())
 
     async def _empty(self) -> None:
         async with self.pool.connection() as conn:
             await conn.execute("DELETE FROM jobs")
+
+    def new_job(self, **changes: Any) -> AcceptedJob:
+        """A job under an id that the same walk gives it again: ids decide between equals."""
+        return new_job(id=UUID(int=next(self.made)), **changes)
 
     def run(self, awaitable: Any) -> Any:
         return self.runner.run(awaitable)
@@ -99,7 +105,7 @@ class JobsMachine(RuleBasedStateMachine):
     )
     def enqueue(self, delay: float | None, max_attempts: int, key: str | None, kind: str) -> Any:
         run_at = None if delay is None else self.now + timedelta(seconds=delay)
-        job = new_job(
+        job = self.new_job(
             run_at=run_at,
             max_attempts=max_attempts,
             dedupe_key=key,
@@ -130,7 +136,7 @@ class JobsMachine(RuleBasedStateMachine):
         """As many jobs as may, the most urgent anywhere among them."""
         room = QUOTA - sum(not known.finished for known in self.model.values())
         run_ats = [self.now + timedelta(seconds=delay) for delay in delays[: max(0, room)]]
-        jobs = [new_job(run_at=run_at, max_attempts=2) for run_at in run_ats]
+        jobs = [self.new_job(run_at=run_at, max_attempts=2) for run_at in run_ats]
         self.run(self.store.enqueue(jobs, quotas={"acme": QUOTA}, use_cases=["mail"]))
         self.model |= {
             job.id: Model(run_at, 2, None) for job, run_at in zip(jobs, run_ats, strict=True)
@@ -273,7 +279,7 @@ class JobsMachine(RuleBasedStateMachine):
             job.expires_at = self.now + timedelta(seconds=LEASE_SECONDS)
             assert (one.attempts, one.lease_seq) == (job.attempts, job.lease_seq)
             assert one.attempts <= one.max_attempts
-        return multiple(*started)
+        return multiple(*sorted(started, key=lambda one: one.id))
 
     def _given_a_lease(self, job: Model) -> None:
         job.lease_seq += 1
