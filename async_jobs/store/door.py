@@ -76,12 +76,37 @@ class Door:
             return await _fetch(on, sql, params, row_factory, prepare, set_up)
         for tries_left in reversed(range(_TRIES)):
             try:
-                async with self._borrowed() as conn, _autocommit(conn):
-                    return await _fetch(conn, sql, params, row_factory, prepare, set_up)
+                return await self._rows_alone(sql, params, row_factory, prepare, set_up)
             except _UNDONE as error:
                 if not tries_left:
-                    raise _undone(error) from error
+                    raise _unusable(error) from error
         raise AssertionError("unreachable")
+
+    async def _rows_alone(
+        self,
+        sql: bytes,
+        params: Params,
+        row_factory: AsyncRowFactory[Row],
+        prepare: bool | None,
+        set_up: SetUp | None,
+    ) -> list[Row]:
+        """One statement in its own commit; flat, because every enqueue comes through here."""
+        try:
+            async with (
+                asyncio.timeout(self.timeout_seconds + LET_GO_SECONDS),  # as below
+                asyncio.timeout(self.timeout_seconds),
+            ):
+                conn = await self.pool.getconn(self.timeout_seconds)
+                try:
+                    return await _fetch_alone(conn, sql, params, row_factory, prepare, set_up)
+                except psycopg.Error as error:
+                    await _close_if_it_leaves(conn, error)
+                    raise
+                finally:
+                    await self.pool.putconn(conn)
+        except (psycopg.Error, TimeoutError) as error:
+            self._translate(error)
+            raise
 
     @asynccontextmanager
     async def transaction(self, on: Connection | None = None) -> AsyncIterator[Connection]:
@@ -97,7 +122,7 @@ class Door:
             async with self._borrowed() as conn, _read_committed(conn), conn.transaction():
                 yield conn
         except _UNDONE as error:
-            raise _undone(error) from error
+            raise _unusable(error) from error
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[Connection]:
@@ -107,23 +132,28 @@ class Door:
                 asyncio.timeout(self.timeout_seconds + LET_GO_SECONDS),
                 asyncio.timeout(self.timeout_seconds),
                 self.pool.connection(timeout=self.timeout_seconds) as conn,
-                _closed_if_it_leaves(conn),
             ):
-                yield conn
-        except PoolClosed as error:
-            raise StoreUnavailable(_NOT_OPEN) from error
-        except _UNDONE:
+                try:
+                    yield conn
+                except psycopg.Error as error:
+                    await _close_if_it_leaves(conn, error)
+                    raise
+        except (psycopg.Error, TimeoutError) as error:
+            self._translate(error)
             raise
-        except (PoolTimeout, TimeoutError) as error:
+
+    def _translate(self, error: psycopg.Error | TimeoutError) -> None:
+        """Raise StoreUnavailable if *error* is the database's trouble, and none of ours."""
+        if isinstance(error, PoolClosed):
+            raise StoreUnavailable(_NOT_OPEN) from error
+        if isinstance(error, PoolTimeout | TimeoutError):
             raise StoreUnavailable(
                 f"The database gave no answer within {self.timeout_seconds:g} s."
             ) from error
-        except psycopg.Error as error:
-            if not isinstance(error, psycopg.OperationalError) and not _leaves(error):
-                raise
-            raise StoreUnavailable(
-                f"The database cannot be used: {type(error).__name__}."
-            ) from error
+        if isinstance(error, _UNDONE):
+            return
+        if isinstance(error, psycopg.OperationalError) or _leaves(error):
+            raise _unusable(error) from error
 
 
 def is_refusal(error: StoreUnavailable) -> bool:
@@ -132,37 +162,19 @@ def is_refusal(error: StoreUnavailable) -> bool:
     return isinstance(cause, psycopg.Error) and bool(cause.sqlstate) and not _leaves(cause)
 
 
-def _undone(error: psycopg.Error) -> StoreUnavailable:
+def _unusable(error: psycopg.Error) -> StoreUnavailable:
     return StoreUnavailable(f"The database cannot be used: {type(error).__name__}.")
 
 
-@asynccontextmanager
-async def _closed_if_it_leaves(conn: Connection) -> AsyncIterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        if isinstance(error, pg.ReadOnlySqlTransaction):
-            of_this_process.doubt()
-        if _leaves(error):
-            await conn.close()
-        raise
+async def _close_if_it_leaves(conn: Connection, error: psycopg.Error) -> None:
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        of_this_process.doubt()
+    if _leaves(error):
+        await conn.close()
 
 
 def _leaves(error: psycopg.Error) -> bool:
     return (error.sqlstate or "").startswith(_LEAVING)
-
-
-@asynccontextmanager
-async def _autocommit(conn: Connection) -> AsyncIterator[None]:
-    if conn.autocommit:
-        yield
-        return
-    await conn.set_autocommit(True)
-    try:
-        yield
-    finally:
-        with suppress(psycopg.Error):
-            await conn.set_autocommit(False)
 
 
 @asynccontextmanager
@@ -189,8 +201,27 @@ async def _fetch(
     set_up: SetUp | None,
 ) -> list[Row]:
     # Binary results: a started job is read for two thirds of the CPU time.
-    async with conn.cursor(row_factory=row_factory, binary=True) as cursor:
-        if set_up is not None:
-            set_up(cursor)
-        await cursor.execute(sql, params, prepare=prepare)
-        return await cursor.fetchall() if cursor.description else []
+    cursor = conn.cursor(row_factory=row_factory, binary=True)
+    if set_up is not None:
+        set_up(cursor)
+    await cursor.execute(sql, params, prepare=prepare)
+    return await cursor.fetchall() if cursor.description else []
+
+
+async def _fetch_alone(
+    conn: Connection,
+    sql: bytes,
+    params: Params,
+    row_factory: AsyncRowFactory[Row],
+    prepare: bool | None,
+    set_up: SetUp | None,
+) -> list[Row]:
+    """In autocommit, which the connection has only for so long if it is not its own setting."""
+    if conn.autocommit:
+        return await _fetch(conn, sql, params, row_factory, prepare, set_up)
+    await conn.set_autocommit(True)
+    try:
+        return await _fetch(conn, sql, params, row_factory, prepare, set_up)
+    finally:
+        with suppress(psycopg.Error):
+            await conn.set_autocommit(False)

@@ -33,6 +33,7 @@ from async_jobs.store.queries import query
 from async_jobs.telemetry import traces
 
 _INSERT = query("insert_jobs")
+_INSERT_ONE = query("insert_job", "single")
 _INSERT_ABSENT = query("insert_absent_jobs")
 _FIND_STORED = query("find_stored_jobs")
 _LOCK_TENANTS = query("lock_tenants")
@@ -146,6 +147,14 @@ class Enqueuer:
         return {row[0] for row in await self._door.rows(_INSERT_ABSENT, params, tuple_row)}
 
     async def _insert_single(self, single: Single, connection: Connection | None) -> Enqueued:
+        job = single.job
+        if not job.is_repeatable:
+            params = job._asdict()
+            params["now"] = self._clock.now()
+            params["trace_context"] = single.trace_context
+            params["hints"] = single.hints or None
+            await self._door.rows(_INSERT_ONE, params, tuple_row, on=connection)
+            return Enqueued(job.id)
         contexts = [single.trace_context]
         twins = await self._insert([single.job], single.hints, contexts, connection)
         return _answers([single.job], twins)[0]

@@ -17,7 +17,7 @@ LEGAL = {
     *((S, P), (D, P), (C, P)),
 }
 STATEMENTS = {
-    Move.ENQUEUE: {"insert_jobs", "insert_absent_jobs"},
+    Move.ENQUEUE: {"insert_job", "insert_jobs", "insert_absent_jobs"},
     Move.LEASE: {"lease_due", "lease_chosen"},
     Move.RELEASE: {"release_jobs", "finish_attempts"},
     Move.START: {"start_jobs", "start_leased"},
@@ -59,7 +59,7 @@ def test_a_job_runs_only_through_start_or_claim() -> None:
 
 @pytest.mark.parametrize("move", Move)
 def test_every_move_has_its_statements(move: Move) -> None:
-    topics = ("jobs", "turn", "late", "claims")
+    topics = ("single", "jobs", "turn", "late", "claims")
     known = {name for topic in topics for name in statements(topic)}
 
     assert STATEMENTS[move] <= known

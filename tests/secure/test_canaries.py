@@ -73,7 +73,7 @@ async def _provoke(url: str) -> list[str]:
             headers = {"Authorization": f"Bearer {token}"}
             for changes in (
                 {},
-                {"type": "nobody"},
+                {"type": "nobody", "dedupe_key": "no twin of the first"},
                 {"max_attempts": 0},
                 {"tenant_id": f"{PAYLOAD} "},
             ):

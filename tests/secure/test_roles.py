@@ -59,7 +59,8 @@ async def test_api_scheduler_worker_and_operator_need_no_more_than_their_roles(
 
 
 PRODUCING = (
-    "insert_jobs insert_absent_jobs find_stored_jobs find_live_twins lock_tenants count_unfinished "
+    "insert_job insert_jobs insert_absent_jobs find_stored_jobs find_live_twins lock_tenants "
+    "count_unfinished "
     "sample_running hint_due get_pace count_due_before count_due_of_tenant find_tenants read_demand"
 )
 READING = (

@@ -51,6 +51,12 @@ class OnePool:
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
         yield self._conn
 
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        return self._conn
+
+    async def putconn(self, conn: Connection) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class Side:
