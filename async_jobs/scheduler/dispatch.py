@@ -55,6 +55,7 @@ UNTIL_WOKEN_SECONDS = 3_600.0
 GRANT_SECONDS = 1.0
 STANDS_BACK_SECONDS = 0.5
 """While workers claim jobs themselves; so long a slot may stay free if they do not."""
+FEW_BESIDE_CLAIMS = 8
 
 
 class Turn(SelectionTurn, LadderTurn, LateTurn, Protocol):
@@ -226,6 +227,9 @@ class Dispatcher:
             footing = await self._ladder.begin(turn, min(room, MOST_PER_PASS))
             room = min(room, free_slots(footing.capacity, in_flight.held))
             slots = min(room, MOST_PER_PASS)
+            if in_flight.claimed and turn.asked and turn.grant_capacity:
+                # Enough to see whether jobs wait: the others are claimed, one write instead of two.
+                slots = min(slots, FEW_BESIDE_CLAIMS)
             limits = self._limits(footing)
             leased = await self._selection.lease(turn, limits, in_flight.held, slots)
             await self._ladder.leased(turn, footing, leased)

@@ -9,9 +9,10 @@
 
 One version of the row less than lease and start, no scheduler on the way, and a slot that frees is
 filled by who freed it. The capacity is the scheduler's, whatever a worker's environment says. Who
-grants looks again twice a second, and goes on leasing what nobody claims: workers that never ask,
-or no longer do, miss nothing. A grant that is not renewed has expired a second later; one whose
-reasons are gone is taken back; a late job ends claims at once, since each turn looks for one.
+grants looks again twice a second, and goes on leasing what nobody claims, few jobs while somebody
+does: workers that never ask, or no longer do, miss nothing. A grant that is not renewed has expired
+a second later; one whose reasons are gone is taken back; a late job ends claims at once, since each
+turn looks for one.
 """
 
 from __future__ import annotations

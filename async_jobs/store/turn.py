@@ -56,17 +56,24 @@ PAUSE = {"longest_pause_ms": str(round(LONGEST_PAUSE_SECONDS * 1_000))}
 ASKED_SECONDS = 3.0
 """How long a worker's asking for leave to claim counts; it asks again after a third of it."""
 
+NEW_CLAIM_SECONDS = 1.0
+"""For so long a claim that is in flight says that workers claim."""
+
 BEFORE_ALL = Flow("", "", False, -(2**15))
 """Sorts before every flow there can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """Leases of a use case: by tenant, and those that no worker has started yet."""
+    """Leases of a use case: by tenant, and those that no worker has started yet.
+
+    `claimed`: workers have claimed some of them a moment ago.
+    """
 
     held: dict[str, int]
     unstarted: int = 0
     old: int = 0
+    claimed: bool = False
 
     @property
     def total(self) -> int:
@@ -240,12 +247,18 @@ async def count_in_flight(
     door: Door, use_case: str, *, now: datetime | None, on: Connection | None = None
 ) -> InFlight:
     """Leases held in *use_case*; outside of a turn others may change that at once."""
-    params = {"use_case": use_case, "now": now, "old_seconds": OLD_SECONDS}
+    params = {
+        "use_case": use_case,
+        "now": now,
+        "old_seconds": OLD_SECONDS,
+        "new_seconds": NEW_CLAIM_SECONDS,
+    }
     counted = await door.rows(_COUNT_IN_FLIGHT, params, tuple_row, on=on)
     return InFlight(
-        held={tenant_id: held for tenant_id, held, _, _ in counted},
-        unstarted=sum(unstarted for _, _, unstarted, _ in counted),
-        old=sum(old for _, _, _, old in counted),
+        held={tenant_id: held for tenant_id, held, *_ in counted},
+        unstarted=sum(unstarted for _, _, unstarted, _, _ in counted),
+        old=sum(old for _, _, _, old, _ in counted),
+        claimed=any(claimed for *_, claimed in counted),
     )
 
 

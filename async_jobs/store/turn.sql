@@ -25,14 +25,19 @@ FROM set_config('idle_in_transaction_session_timeout', %(longest_pause_ms)s::tex
 
 -- name: count_in_flight
 -- Occupancy by tenant. Leases that ran out count until rescue takes them back, so that
--- a worker that is merely late can never bring a use case over its capacity.
+-- a worker that is merely late can never bring a use case over its capacity. What was claimed
+-- was leased and started in one statement.
 SELECT
     tenant_id,
     count(*) AS held,
     count(*) FILTER (WHERE status = 'pending') AS unstarted,
     count(*) FILTER (WHERE status = 'pending' AND leased_at
         < coalesce(%(now)s::timestamptz, clock_timestamp()) - make_interval(secs => %(old_seconds)s)
-    ) AS old
+    ) AS old,
+    count(*) FILTER (WHERE status = 'running' AND started_at < leased_at + interval '1 millisecond'
+        AND leased_at > coalesce(%(now)s::timestamptz, clock_timestamp())
+            - make_interval(secs => %(new_seconds)s)
+    ) > 0 AS claimed
 FROM jobs
 WHERE use_case = %(use_case)s AND leased_at IS NOT NULL
 GROUP BY tenant_id;

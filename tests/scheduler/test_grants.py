@@ -10,8 +10,9 @@ import pytest
 from store.factories import JobFactory, SettableClock
 
 from async_jobs.config import TenantQuota
-from async_jobs.scheduler.dispatch import STANDS_BACK_SECONDS
+from async_jobs.scheduler.dispatch import FEW_BESIDE_CLAIMS, STANDS_BACK_SECONDS
 from async_jobs.store.jobs import JobStore
+from async_jobs.store.turn import NEW_CLAIM_SECONDS
 
 from .conftest import MakeDispatcher
 
@@ -60,6 +61,30 @@ async def test_it_is_given_again_as_long_as_jobs_wait_however_full_the_use_case(
     await dispatcher.tick()
 
     assert await grant_of(store) == 3
+
+
+async def test_while_workers_claim_few_are_leased(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher, clock: SettableClock
+) -> None:
+    """As many as show that jobs wait; all again when nobody has claimed for a second."""
+    await backlog(jobs, 60)
+    await store.claims.ask(["mail"])
+    dispatcher = make_dispatcher(capacity=40, uses_sqs=False)
+    async with store.take_turn("mail") as turn:
+        assert turn is not None
+        await turn.grant(40, seconds=3_600.0)
+    claimed = await store.claims.claim(
+        ["mail"], ["mail-queue"], slots=5, worker="w", lease_seconds=60.0
+    )
+
+    beside = await dispatcher.dispatch()
+    clock.advance(NEW_CLAIM_SECONDS)
+    after = await dispatcher.dispatch()
+
+    assert claimed is not None
+    assert len(claimed.jobs) == 5
+    assert (beside.sent, beside.granted) == (FEW_BESIDE_CLAIMS, True)
+    assert (after.sent, after.granted) == (40 - 5 - FEW_BESIDE_CLAIMS, True)
 
 
 async def test_it_is_taken_back_when_nothing_is_left_to_claim(

@@ -171,7 +171,8 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
     yield "lock_use_case", {**turn, "use_case": use_case}, 1, True
     yield "take_granted_turn", {**turn, "use_cases": list(USE_CASES)}, 1, True
     yield "claim_due", {**now, "use_case": use_case, "queues": ["mail"]}, BATCH, False
-    yield "count_in_flight", {**now, "use_case": use_case, "old_seconds": 0.5}, 6 * BATCH, True
+    ages = {"old_seconds": 0.5, "new_seconds": 1.0}
+    yield "count_in_flight", {**now, "use_case": use_case, **ages}, 6 * BATCH, True
     yield "start_jobs", {**now, "ids": leased, "lease_seqs": [1] * BATCH}, BATCH, True
     yield "extend_attempts", {**now, "ids": running, "lease_seqs": [1] * BATCH}, BATCH, True
     yield "finish_attempts", finishes(running), BATCH, True

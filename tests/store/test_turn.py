@@ -8,7 +8,7 @@ import pytest
 
 from async_jobs.core.fairness import Flow
 from async_jobs.store.jobs import JobStore
-from async_jobs.store.turn import InFlight
+from async_jobs.store.turn import NEW_CLAIM_SECONDS
 
 from .factories import (
     LEASE_SECONDS,
@@ -33,7 +33,26 @@ async def test_in_flight_jobs_are_counted_by_tenant_and_use_case(
         assert turn is not None
         held = await turn.count_in_flight()
 
-    assert held == InFlight(held={"acme": 2, "bolt": 1}, unstarted=1)
+    assert (held.held, held.unstarted) == ({"acme": 2, "bolt": 1}, 1)
+
+
+async def test_a_claim_in_flight_is_told_for_a_second(
+    store: JobStore, jobs: JobFactory, clock: SettableClock
+) -> None:
+    """What was leased first and started later was not claimed."""
+    await jobs.leased()
+    clock.advance(0.002)
+    await store.start_leased(["mail-queue"], slots=1, worker="w", lease_seconds=LEASE_SECONDS)
+    leased = await store.count_in_flight("mail")
+    await jobs.waiting()
+    async with store.take_turn("mail") as turn:
+        assert turn is not None
+        await turn.claim_due(1, queues=["mail-queue"], worker="w", lease_seconds=LEASE_SECONDS)
+    claimed = await store.count_in_flight("mail")
+    clock.advance(NEW_CLAIM_SECONDS)
+    later = await store.count_in_flight("mail")
+
+    assert [seen.claimed for seen in (leased, claimed, later)] == [False, True, False]
 
 
 async def test_a_lease_that_ran_out_counts_until_it_is_rescued(
