@@ -161,6 +161,19 @@ async def test_a_leased_job_is_cancelled_and_its_message_starts_nothing(
     assert await store.start([ticket(leased)], worker="w", lease_seconds=5) == []
 
 
+async def test_a_job_of_another_tenant_is_neither_cancelled_nor_requeued(
+    store: JobStore, jobs: JobFactory
+) -> None:
+    waiting = await jobs.waiting(tenant_id="acme")
+    finished = await jobs.finished(tenant_id="acme")
+    before = await jobs.row(waiting), await jobs.row(finished)
+
+    assert await store.cancel(waiting.id, tenant_id="bolt") is None
+    assert await store.requeue(finished.id, more_attempts=1, tenant_id="bolt") is None
+
+    assert (await jobs.row(waiting), await jobs.row(finished)) == before
+
+
 async def leased_probe(store: JobStore, jobs: JobFactory) -> Leased:
     job = await jobs.waiting()
     async with store.take_turn("mail") as turn:
