@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from fastapi import Request, Response
@@ -37,6 +40,17 @@ INSUFFICIENT_PRIVILEGE = "42501"
 ALERTS = {"page": 0, "ticket": 1, "none": 2}
 
 
+@cache
+def static_file(name: str) -> bytes:
+    """One of the files beside the pages."""
+    return files("async_jobs.dashboard").joinpath("static", name).read_bytes()
+
+
+def place_of(prefix: str, name: str) -> str:
+    """Where a page finds such a file: an address that changes with it, so that browsers keep it."""
+    return f"{prefix}/static/{name}?{hashlib.sha256(static_file(name)).hexdigest()[:12]}"
+
+
 def environment(prefix: str) -> Environment:
     """The templates, with everything escaped and every misspelt name an error."""
     made = Environment(
@@ -44,6 +58,8 @@ def environment(prefix: str) -> Environment:
     )
     own: dict[str, Any] = {
         "prefix": prefix,
+        "styles": place_of(prefix, "dashboard.css"),
+        "script": place_of(prefix, "dashboard.js"),
         "duration": wording.duration,
         "share": wording.share,
         "moment": wording.moment,

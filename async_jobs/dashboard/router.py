@@ -10,7 +10,6 @@ Policy allows nothing else: no inline script or style, no other site, no frame a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.resources import files
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -21,7 +20,7 @@ from async_jobs.api.auth import gate_for
 from async_jobs.core.filters import Moved
 from async_jobs.dashboard import actions, asked, wording
 from async_jobs.dashboard.asked import Refused
-from async_jobs.dashboard.pages import JobServiceFactory, Pages, Redact
+from async_jobs.dashboard.pages import JobServiceFactory, Pages, Redact, static_file
 from async_jobs.dashboard.sessions import FORM_FIELD, Sessions
 
 _HEADERS = {
@@ -34,6 +33,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _FILES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
+_KEPT = {**_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
 
 Page = Callable[[Request, Identity], Awaitable[Response]]
 
@@ -157,8 +157,7 @@ class _Dashboard:
     async def _file(self, name: str) -> Response:
         if name not in _FILES:
             return self._headed(Response("", 404))
-        content = files("async_jobs.dashboard").joinpath("static", name).read_bytes()
-        return self._headed(Response(content, media_type=_FILES[name]))
+        return Response(static_file(name), media_type=_FILES[name], headers=_KEPT)
 
     def _check_form(self, request: Request, form: actions.Form) -> None:
         if not self._sessions.is_ours(request, form.get(FORM_FIELD, [""])[0]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -128,6 +130,21 @@ async def test_the_files_are_ours_alone(reader: Visitor) -> None:
 
     assert types == ["text/css; charset=utf-8", "text/javascript; charset=utf-8"]
     assert (await reader.get("static/page.html")).status_code == 404
+
+
+async def test_the_files_are_kept_by_browsers_at_addresses_that_change_with_them(
+    reader: Visitor,
+) -> None:
+    page = (await reader.get("")).text
+    places = re.findall(r'"/dashboard/(static/dashboard\.(?:css|js)\?[0-9a-f]{12})"', page)
+
+    assert len(places) == 2
+    for place in places:
+        answer = await reader.get(place)
+        digest = hashlib.sha256(answer.content).hexdigest()
+        assert place.endswith(digest[:12])
+        assert "immutable" in answer.headers["cache-control"]
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 def test_times_are_said_as_people_say_them() -> None:
