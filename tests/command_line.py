@@ -13,7 +13,7 @@ from moving_parts import environment
 ROOT = Path(__file__).parents[1]
 FLOWS = ROOT / "tests" / "flows"
 UNREACHABLE = "postgresql://ada:sesame@127.0.0.1:1/nowhere"
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 180.0
 NOTHING: Mapping[str, str] = {}
 
 

@@ -19,7 +19,7 @@ from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import Event
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 POOLED = os.environ.get("TEST_PGBOUNCER", "") not in ("", "0")
 """Whether the tests reach PostgreSQL through PgBouncer."""
 PREPARED = "off" if POOLED else "on"

@@ -24,7 +24,7 @@ COMMANDS = [
     *("pause", "resume", "scale", "quota", "prune", "processes", "stop"),
     *("audit", "doctor", "config"),
 ]
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 
 def environment(**variables: str) -> dict[str, str]:

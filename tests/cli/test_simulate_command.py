@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from moving_parts import environment
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 TRACE = """\
 run_at,tenant_id,type,run_seconds,delay_tolerance_seconds,priority,failing_attempts,max_attempts
 0,acme,send,10,1,0,0,3

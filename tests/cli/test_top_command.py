@@ -28,7 +28,7 @@ WAITING = """
         interval '10 s', t.at + interval '10 s', true
     FROM (SELECT now() - interval '1 hour' AS at) AS t, generate_series(1, 5)
 """
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 
 
 def test_once_and_piped_it_prints_plain_lines(database: str) -> None:
