@@ -40,9 +40,9 @@ MANY_PROCESSES = ("dev", "examples", "faults", "flows", "proofs")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes for the whole suite, which mostly waits; a part of it runs in this one."""
+    """Three processes for the whole suite, which mostly waits; a part of it runs in this one."""
     whole = {Path(arg).resolve() for arg in config.args} == {Path(__file__).parent}
-    return 2 if whole else 0
+    return 3 if whole else 0
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

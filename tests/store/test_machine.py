@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from .planted_bugs import WALK_BUGS, Bug, bug_id, plant
 from .walk_on import WholeMachine
 
-WALKS = int(os.environ.get("WALKS", "150"))
+WALKS = int(os.environ.get("WALKS", "100"))
 WALKS_FOR_A_BUG = 2000
 STEPS = 30
 
