@@ -24,13 +24,13 @@ def seconds_until_start(demand: Demand, capacity: int = 10, **job: float) -> flo
     expected = pace(demand, capacity)
     assert expected is not None
     # mypy cannot see which parameters a mapping of floats stands for.
-    return starts_in(demand, expected, **{"slack_seconds": 60.0, **job})  # type: ignore[arg-type]
+    return starts_in(demand, expected, **{"slack_seconds": 60.0, **job})  # type: ignore[arg-type] # values of several types
 
 
 def waiting(*slacks: float, **more: object) -> Demand:
     places = range(1, len(slacks) + 1)
     # mypy cannot see which fields a mapping stands for.
-    return replace(MEASURED, marks=sorted(slacks), places=list(places), **more)  # type: ignore[arg-type]
+    return replace(MEASURED, marks=sorted(slacks), places=list(places), **more)  # type: ignore[arg-type] # the same
 
 
 def backlog_of(workers: int, seconds: float = 30.0) -> list[Finished]:
