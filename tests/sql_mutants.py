@@ -24,10 +24,10 @@ _MOVES = re.compile(r"\b(UPDATE jobs|DELETE FROM jobs|INSERT INTO jobs)\b")
 _END_OF_CLAUSE = re.compile(
     r"\b(ORDER BY|GROUP BY|LIMIT|RETURNING|FOR UPDATE|DO UPDATE|UNION ALL)\b"
 )
-_LOCK = re.compile(r"FOR UPDATE SKIP LOCKED")
+_LOCK = re.compile(r"FOR UPDATE(?: OF \w+)?(?: SKIP LOCKED)?")
 _ASKED_IN_SET = re.compile(
     r"(?<!SET )(?:\w+\.)?(?:cancel_requested_at IS (?:NOT )?NULL"
-    r"|status (?:=|<>) '\w+'|attempts (?:<|>=) max_attempts)"
+    r"|(?<!,\n    )status (?:=|<>) '\w+'|attempts (?:<|>=) max_attempts)"
 )
 _HIDDEN = re.compile(r"CASE WHEN (.*) THEN true END", re.DOTALL)
 
@@ -49,6 +49,17 @@ class Mutant(NamedTuple):
     def guard(self) -> str:
         """What is taken out, on one line."""
         return " ".join(_text(self.topic, self.statement)[self.begin : self.end].split())
+
+    @property
+    def change(self) -> str:
+        """What becomes of the guard; a guard that came before has its number behind it."""
+        before = {one.begin for one in mutants() if one.is_like(self) and one.begin < self.begin}
+        number = f" #{len(before) + 1}" if before else ""
+        return f"{self.guard}{number} -> {self.instead or 'nothing'}"
+
+    def is_like(self, other: Mutant) -> bool:
+        """Whether both change the same words of one statement."""
+        return (self.statement, self.guard) == (other.statement, other.guard)
 
     def applied(self) -> str:
         text = _text(self.topic, self.statement)

@@ -107,6 +107,15 @@ class JobFactory:
             assert turn is not None
             return (await turn.lease_chosen([job_id], lease_seconds=self.lease_seconds))[0]
 
+    async def leased_probe(self) -> Leased:
+        job = await self.waiting()
+        async with self.store.take_turn(job.use_case) as turn:
+            assert turn is not None
+            leased = await turn.lease_chosen(
+                [job.id], lease_seconds=self.lease_seconds, probes=[job.id]
+            )
+        return leased[0]
+
     async def running(self, **changes: Any) -> StartedJob:
         return await self.start(await self.leased(**changes))
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from async_jobs.core.lifecycle import Move
 from async_jobs.core.outcome import Outcome
 from async_jobs.models import JobStatus, Ticket, new_job_id
 from async_jobs.store.jobs import JobStore
@@ -266,6 +267,7 @@ async def test_an_outcome_is_written_on_the_row(
     assert recorded == {job.id}
     assert (row.status, row.attempts, row.due) == (status, attempts, due)
     assert (row.leased_at, row.lease_expires_at, row.lease_seq) == (None, None, 1)
+    assert row.is_retry is (outcome.move is Move.RETRY)
     assert row.finished_at == (None if status == "pending" else clock.now())
     assert row.updated_at == clock.now()
 

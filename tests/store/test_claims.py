@@ -161,6 +161,16 @@ async def test_jobs_of_another_queue_are_left(store: JobStore, jobs: JobFactory)
     assert (await jobs.row(foreign)).lease_seq == 0
 
 
+async def test_a_job_without_an_attempt_left_does_not_keep_the_others_from_being_claimed(
+    store: JobStore, jobs: JobFactory, db: psycopg.Connection[Any]
+) -> None:
+    spent, own = await jobs.waiting(), await jobs.waiting()
+    db.execute("UPDATE jobs SET attempts = max_attempts WHERE id = %s", [spent.id])
+    await granted(store)
+
+    assert ids(await claim(store)) == [own.id]
+
+
 async def test_asking_counts_for_a_while_and_is_written_only_now_and_then(
     store: JobStore, db: psycopg.Connection[Any]
 ) -> None:

@@ -12,18 +12,21 @@ import pytest_asyncio
 from async_jobs.models import JobStatus, Ticket
 from async_jobs.store.jobs import JobStore
 
-from .factories import LEASE_SECONDS, JobFactory, SettableClock
+from .factories import BURIED, LEASE_SECONDS, JobFactory, SettableClock
 from .test_pairs import (
     MOVES,
     PASS_BY,
     Move,
+    Ring,
     Side,
+    cancel,
     claim,
     job_in,
     lease,
     look,
     promote,
     prune,
+    requeue,
     rescue,
     start_leased,
     store_pool,
@@ -49,7 +52,33 @@ async def end_late(side: Side) -> None:
         await turn.end_late(JobStatus.DEAD, most=5)
 
 
-NAMED = (renew, lease_chosen, *(move for move in MOVES if move not in PASS_BY))
+async def cancel_matching(side: Side) -> None:
+    await side.store.matching.move("cancel", [side.job_id], status=None, more_attempts=1)
+
+
+async def requeue_matching(side: Side) -> None:
+    await side.store.matching.move("requeue", [side.job_id], status=None, more_attempts=1)
+
+
+async def cancel_matching_later(side: Side) -> None:
+    side.clock.advance(9)
+    await cancel_matching(side)
+
+
+async def run_again_and_die(side: Side) -> None:
+    await requeue(side)
+    await lease(side)
+    ticket = Ticket(side.job_id, 2)
+    (job,) = await side.store.start([ticket], worker="w", lease_seconds=LEASE_SECONDS)
+    await side.store.finish([(job, BURIED)])
+
+
+async def requeue_succeeded(side: Side) -> None:
+    await side.store.matching.move("requeue", [side.job_id], status="succeeded", more_attempts=1)
+
+
+ON_MATCHING = (cancel_matching, requeue_matching)
+NAMED = (renew, lease_chosen, *ON_MATCHING, *(move for move in MOVES if move not in PASS_BY))
 STATES = ("waiting", "leased", "running", "asked", "finished")
 SKIPPING = {
     promote: "scheduled",
@@ -113,6 +142,43 @@ async def test_a_move_of_a_batch_passes_by_a_row_that_somebody_holds(
         assert await look(side.conn, one.job_id) == before
     if move is not lease_chosen:
         assert await look(side.conn, other) != before, "the other one was moved"
+
+
+@pytest.mark.parametrize(
+    ("move", "state"), [(cancel_matching, "finished"), (requeue_matching, "running")]
+)
+async def test_a_move_on_all_that_matches_waits_for_no_row_that_it_would_not_take(
+    side: Side, db: psycopg.Connection[tuple[object, ...]], move: Move, state: str
+) -> None:
+    one, _ = await two_in(state, side)
+    before = await look(side.conn, one.job_id)
+    with db.transaction():
+        db.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", [one.job_id])
+
+        await move(one)
+
+    assert await look(side.conn, one.job_id) == before
+
+
+@pytest.mark.parametrize(
+    ("state", "first", "second"),
+    [
+        ("running", cancel, cancel_matching_later),
+        ("finished", run_again_and_die, requeue_succeeded),
+    ],
+)
+async def test_a_move_on_all_that_matches_judges_anew_what_it_waited_for(
+    database: str, state: str, first: Move, second: Move
+) -> None:
+    async with (
+        await psycopg.AsyncConnection.connect(database, autocommit=True) as one,
+        await psycopg.AsyncConnection.connect(database, autocommit=True) as other,
+    ):
+        ring = Ring(one, other)
+
+        row = await ring.together(state, first, second, "COMMIT")
+
+        assert row == await ring.alone(state, first)
 
 
 async def test_a_release_of_many_tickets_knows_them_apart(side: Side) -> None:

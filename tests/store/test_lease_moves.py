@@ -64,6 +64,17 @@ async def test_a_promotion_leaves_leased_and_finished_jobs_alone(
     assert not await store.promote_due(10)
 
 
+async def test_a_promotion_passes_by_what_waits_already(
+    store: JobStore, jobs: JobFactory, clock: SettableClock
+) -> None:
+    await jobs.waiting()
+    scheduled = await jobs.waiting(run_at=SOON)
+    clock.advance(10)
+
+    assert await store.promote_due(1) == Counter(mail=1)
+    assert (await jobs.row(scheduled)).due
+
+
 # Lease
 
 
@@ -190,6 +201,7 @@ async def test_a_lost_message_costs_no_attempt(
     assert (rescued.was_running, rescued.status) == (False, JobStatus.PENDING)
     assert (row.due, row.attempts, row.last_error) == (True, 0, None)
     assert (row.run_at, row.deadline_at) == (before.run_at, before.deadline_at)
+    assert (row.first_run_at, row.is_retry) == (None, False)
 
 
 async def test_a_lost_worker_costs_the_attempt_it_had_started(
@@ -207,7 +219,7 @@ async def test_a_lost_worker_costs_the_attempt_it_had_started(
         "worker-1",
     )
     assert (row.due, row.attempts, row.lease_seq) == (True, 1, 1)
-    assert (row.run_at, row.first_run_at) == (clock.now(), MIDNIGHT)
+    assert (row.run_at, row.first_run_at, row.is_retry) == (clock.now(), MIDNIGHT, True)
     assert row.deadline_at == clock.now() + timedelta(seconds=60)
     assert row.last_error is not None
     assert (row.last_error["type"], row.last_error["attempt"]) == ("WorkerLost", 1)
@@ -225,6 +237,7 @@ async def test_a_job_whose_last_attempt_was_lost_is_dead(
     assert rescued.status is row.status is JobStatus.DEAD
     assert (row.due, row.finished_at, row.leased_at) == (False, clock.now(), None)
     assert (row.run_at, row.deadline_at) == (job.run_at, job.deadline_at)
+    assert row.first_run_at is None
 
 
 async def test_a_lost_worker_does_not_bring_back_a_cancelled_job(
@@ -236,8 +249,9 @@ async def test_a_lost_worker_does_not_bring_back_a_cancelled_job(
 
     (rescued,) = await store.rescue(10)
 
+    row = await jobs.row(job)
     assert rescued.status is JobStatus.CANCELLED
-    assert (await jobs.row(job)).finished_at == clock.now()
+    assert (row.finished_at, row.first_run_at) == (clock.now(), None)
 
 
 async def test_a_rescue_says_was_running_only_of_what_ran(
@@ -278,6 +292,19 @@ async def test_a_foreign_last_error_does_not_stop_the_rescue(
     rescued = await store.rescue(10)
 
     assert [job.was_running for job in rescued] == [False, False]
+
+
+async def test_a_leased_job_without_an_attempt_left_does_not_keep_its_batch_from_rescue(
+    store: JobStore, jobs: JobFactory, clock: SettableClock, db: psycopg.Connection[Any]
+) -> None:
+    good, spent = await jobs.leased(), await jobs.leased()
+    db.execute("UPDATE jobs SET attempts = max_attempts WHERE id = %s", [spent.job_id])
+    clock.advance(LEASE_SECONDS)
+
+    rescued = await store.rescue(10)
+
+    assert {job.job_id for job in rescued} == {good.job_id, spent.job_id}
+    assert [(await jobs.row(job)).due for job in (good, spent)] == [True, True]
 
 
 # Prune

@@ -196,13 +196,44 @@ async def test_a_job_that_is_no_longer_what_was_looked_for_stays(
     assert (await jobs.row(running.id)).cancel_requested_at is None
 
 
+async def test_a_probe_is_cancelled_like_any_job_and_stays_one_while_it_runs(
+    jobs: JobFactory, store: JobStore
+) -> None:
+    running = await jobs.start(await jobs.leased_probe())
+    leased = await jobs.leased_probe()
+
+    moved = await store.matching.move(
+        "cancel", [running.id, leased.job_id], status=None, more_attempts=3
+    )
+
+    rows = [await jobs.row(running), await jobs.row(leased)]
+    assert len(moved) == 2
+    assert [(row.status.value, row.probe) for row in rows] == [
+        ("running", True),
+        ("cancelled", False),
+    ]
+
+
+async def test_a_requeue_takes_only_the_status_that_was_looked_for(
+    jobs: JobFactory, store: JobStore
+) -> None:
+    succeeded, dead = await jobs.finished(), await jobs.finished(BURIED)
+
+    moved = await store.matching.move(
+        "requeue", [succeeded.id, dead.id], status="dead", more_attempts=3
+    )
+
+    assert [job.job_id for job in moved] == [dead.id]
+
+
 async def test_a_requeue_leaves_keys_to_whoever_holds_them(
     jobs: JobFactory, store: JobStore
 ) -> None:
     dead = [await jobs.finished(BURIED, dedupe_key="twice") for _ in range(2)]
     held = await jobs.finished(BURIED, dedupe_key="held")
     await jobs.waiting(dedupe_key="held")
-    plain = [await jobs.finished(BURIED) for _ in range(2)]
+    await jobs.waiting(dedupe_key="elsewhere", tenant_id="bolt")
+    plain = [await jobs.finished(BURIED, dedupe_key=key) for key in (None, None, "elsewhere")]
     ids = [job.id for job in (*dead, held, *plain)]
 
     moved = await store.matching.move("requeue", ids, status="dead", more_attempts=3)

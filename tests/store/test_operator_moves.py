@@ -11,7 +11,7 @@ import pytest
 
 from async_jobs.core.outcome import Outcome
 from async_jobs.errors import MoveRefused
-from async_jobs.models import JobStatus, Leased, Page, new_job_id
+from async_jobs.models import JobStatus, Page, new_job_id
 from async_jobs.store.jobs import JobStore
 
 from .factories import (
@@ -174,15 +174,8 @@ async def test_a_job_of_another_tenant_is_neither_cancelled_nor_requeued(
     assert (await jobs.row(waiting), await jobs.row(finished)) == before
 
 
-async def leased_probe(store: JobStore, jobs: JobFactory) -> Leased:
-    job = await jobs.waiting()
-    async with store.take_turn("mail") as turn:
-        assert turn is not None
-        return (await turn.lease_chosen([job.id], lease_seconds=30.0, probes=[job.id]))[0]
-
-
 async def test_a_leased_probe_is_cancelled_like_any_job(store: JobStore, jobs: JobFactory) -> None:
-    leased = await leased_probe(store, jobs)
+    leased = await jobs.leased_probe()
 
     row = await store.cancel(leased.job_id)
 
@@ -193,7 +186,7 @@ async def test_a_leased_probe_is_cancelled_like_any_job(store: JobStore, jobs: J
 async def test_a_running_probe_that_is_asked_to_end_stays_a_probe(
     store: JobStore, jobs: JobFactory, db: psycopg.Connection[Any]
 ) -> None:
-    await jobs.start(await leased_probe(store, jobs))
+    await jobs.start(await jobs.leased_probe())
 
     await store.cancel(jobs.made[0])
 
