@@ -297,21 +297,19 @@ class JobService(Steering):
     def _accept_all(self, jobs: Sequence[NewJob], now: datetime) -> Sequence[AcceptedJob]:
         """All of *jobs*; what is as in the job before is not looked at again."""
         accepted: list[AcceptedJob] = []
-        most_bytes = self._config.max_payload_bytes
-        before: NewJob | None = None
-        for new, job_id in zip(jobs, new_job_ids(len(jobs)), strict=True):
+        ids = new_job_ids(len(jobs))
+        while (at := len(accepted)) < len(jobs):
             try:
-                if before is not None and is_alike(new, before):
-                    job = accept_alike(
-                        new, accepted[-1], job_id=job_id, max_payload_bytes=most_bytes
-                    )
-                else:
-                    job = self._accept(new, job_id, now)
+                accepted.append(self._accept(jobs[at], ids[at], now))
+                accepted += accept_alike(
+                    _alike(jobs, at),
+                    accepted[at],
+                    ids=ids[at + 1 :],
+                    max_payload_bytes=self._config.max_payload_bytes,
+                )
             except InvalidJob as error:
-                error.index = len(accepted)
+                error.index = len(accepted) + (error.index or 0)
                 raise
-            accepted.append(job)
-            before = new
         return accepted
 
     def _accept(self, new: NewJob, job_id: UUID, now: datetime) -> AcceptedJob:
@@ -338,6 +336,14 @@ class JobService(Steering):
             "is not the queue of this use case; leave it out, or give the use case's name or the "
             "last part of its ASYNC_JOBS_SQS_QUEUE_<USE_CASE> URL",
         )
+
+
+def _alike(jobs: Sequence[NewJob], at: int) -> Sequence[NewJob]:
+    """Those that follow the one *at* and are alike to it."""
+    end = at + 1
+    while end < len(jobs) and is_alike(jobs[end], jobs[at]):
+        end += 1
+    return jobs[at + 1 : end]
 
 
 def _quotas(jobs: Sequence[AcceptedJob], config: AsyncJobsConfig) -> dict[str, int]:

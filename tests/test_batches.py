@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -33,6 +34,12 @@ def anew(text: str) -> str:
     return "".join(list(text))
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object within an object, so many times."""
+    return {"n": nested(levels - 1)} if levels > 1 else {}
+
+
+DEEP = nested(101)
 OTHERS: dict[str, list[Any]] = {
     "tenant_id": ["acme", anew("acme"), Text("acme"), "bolt", "", 7],
     "use_case": ["mail", anew("mail"), "mail-in", "label", "unknown"],
@@ -45,6 +52,15 @@ OTHERS: dict[str, list[Any]] = {
         {"n": float("nan")},
         {"n": 2**63},
         {"n": 2**63 - 1},
+        {"n": "\0"},
+        {"n": [1, "\0", 2]},
+        {"n": "\\u0000"},
+        {"n": "\ud800"},
+        {"n": "line\nbreak"},
+        {"n": "x" * 300},
+        {"n": [[[]]] * 99},
+        DEEP,
+        MappingProxyType({"n": 1}),
     ],
     "queue": [None, "mail", anew("mail"), "elsewhere", anew("elsewhere")],
     "run_at": [None, NOW, LATER, datetime(2030, 1, 1)],  # noqa: DTZ001 - refused

@@ -15,9 +15,9 @@ from async_jobs import AsyncJobsConfig, JobService, JobStore, NewJob, create_poo
 from async_jobs.schemas import EnqueueManyRequest
 
 JOBS = 500
-MOST_CALLS_IN_A_BATCH = 22
+MOST_CALLS_IN_A_BATCH = 12
 """Python functions entered for a job of a batch."""
-MOST_CALLS_IN_A_PARSED_BATCH = 26
+MOST_CALLS_IN_A_PARSED_BATCH = 15
 """The same where each job has texts of its own."""
 MOST_CALLS_ALONE = 360
 """The same for a job by itself, the driver's and the event loop's included (316 when

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from uuid import UUID
 
 from async_jobs.core.backoff import read_policy
@@ -32,9 +33,12 @@ _LATEST_DEADLINE_AT = datetime(9000, 1, 1, tzinfo=UTC)
 NAME_PATTERN = r"[A-Za-z0-9._:@/-]{1,128}"
 
 _NAME = re.compile(NAME_PATTERN)
-_LONG_NUMBER = re.compile(r"\d{20}|9[2-9]\d{17}")
-"""What an integer beyond 64 bits looks like; others may."""
+_long_numbers = re.compile(r"\d{19,}").findall
+"""What integers beyond 64 bits look like; others may."""
+_LONGEST_PLAIN_NUMBER = str(2**63 - 1)
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_BETWEEN = _encode(["", "\0", ""])[3:-3]
+"""What stands between texts that are encoded at once: no payload may hold it."""
 _NO_IDS = (0, (1 << 128) - 1)
 _INT64 = range(-(2**63), 2**63)
 
@@ -108,12 +112,50 @@ def _equal(one: object, other: object) -> bool:
 
 
 def accept_alike(
-    new: NewJob, before: AcceptedJob, *, job_id: UUID, max_payload_bytes: int
-) -> AcceptedJob:
-    """The same as `accept`, for a job that `is_alike` to the one that *before* was made from."""
-    payload_json = encode_payload(new.payload, max_payload_bytes)
-    dedupe_key = None if new.dedupe_key is None else _dedupe_key(new.dedupe_key)
-    return AcceptedJob._make((job_id, payload_json, dedupe_key, *before[3:]))
+    new: Sequence[NewJob], before: AcceptedJob, *, ids: Sequence[UUID], max_payload_bytes: int
+) -> list[AcceptedJob]:
+    """The same as `accept`, for jobs that are `is_alike` to the one that *before* was made from.
+
+    The `index` of an InvalidJob is a place in *new*.
+    """
+    texts = _texts_at_once([one.payload for one in new], max_payload_bytes)
+    keys: Sequence[str | None] = [one.dedupe_key for one in new]
+    if texts is None or keys.count(None) < len(keys):
+        texts, keys = _one_by_one(new, texts, max_payload_bytes)
+    alike = map(repeat, before[3:])
+    return list(map(AcceptedJob._make, zip(ids, texts, keys, *alike, strict=False)))
+
+
+def _one_by_one(
+    new: Sequence[NewJob], texts: Sequence[str] | None, max_bytes: int
+) -> tuple[list[str], list[str | None]]:
+    """Payloads, as far as they are no *texts* yet, and dedupe keys; raises for the first job."""
+    encoded, keys = [], []
+    for index, one in enumerate(new):
+        try:
+            encoded.append(texts[index] if texts else encode_payload(one.payload, max_bytes))
+            keys.append(None if one.dedupe_key is None else _dedupe_key(one.dedupe_key))
+        except InvalidJob as error:
+            error.index = index
+            raise
+    return encoded, keys
+
+
+def _texts_at_once(payloads: Sequence[object], max_bytes: int) -> list[str] | None:
+    """The payloads as `encode_payload` gives them, looked at together; None if one is doubtful."""
+    if set(map(type, payloads)) - {dict}:
+        return None
+    try:
+        whole = _encode(list(chain.from_iterable(zip(payloads, repeat("\0"), strict=False))))
+        texts = whole[1 : 1 - len(_BETWEEN)].split(_BETWEEN)
+        whole.encode()
+    except (ValueError, TypeError, RecursionError):
+        return None
+    longest = max(map(len, texts))
+    # A character is at most 4 bytes, and who is short is not deep.
+    is_small = 4 * longest <= max_bytes and longest <= 2 * MAX_DEPTH
+    are_plain = len(texts) == len(payloads) and is_small and _is_plain("".join(texts))
+    return texts if are_plain else None
 
 
 def encode_payload(payload: object, max_bytes: int = MAX_PAYLOAD_BYTES) -> str:
@@ -146,10 +188,20 @@ def _check_contents(payload: object, text: str) -> None:
     opened = len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[")
     if opened > MAX_DEPTH and _deeper_than(payload, MAX_DEPTH):
         raise _too_deep()
-    if "\\u0000" in text and any("\0" in part for part in _strings(payload)):
+    if _is_plain(text):
+        return
+    if any("\0" in part for part in _strings(payload)):
         raise InvalidJob("payload", "nul_character", "holds a NUL character (U+0000)")
-    if _LONG_NUMBER.search(text) and any(number not in _INT64 for number in _integers(payload)):
+    if any(number not in _INT64 for number in _integers(payload)):
         raise _number_too_large()
+
+
+def _is_plain(text: str) -> bool:
+    """Whether *text* needs no look at the value: nothing in it may be beyond PostgreSQL."""
+    return "\\u0000" not in text and not any(
+        len(number) > len(_LONGEST_PLAIN_NUMBER) or number > _LONGEST_PLAIN_NUMBER
+        for number in _long_numbers(text)
+    )
 
 
 def _leaves(value: object) -> list[object]:

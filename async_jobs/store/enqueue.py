@@ -95,11 +95,12 @@ class Enqueuer:
                 return [await self._store_single(jobs[0], hints, connection)]
             contexts = [traces.context_to_store()] * len(jobs)
             if not quotas and not any(job.is_repeatable for job in jobs):
-                twins = await self._insert(jobs, hints, contexts, connection)
-            else:
-                async with self._door.transaction(connection) as conn:
-                    await self._check_quotas(jobs, quotas, use_cases, conn)
-                    twins = await self._insert(jobs, hints, contexts, conn)
+                params = self._params(jobs, hints, contexts)
+                await self._door.rows(_INSERT, params, tuple_row, on=connection)
+                return [Enqueued(job.id) for job in jobs]
+            async with self._door.transaction(connection) as conn:
+                await self._check_quotas(jobs, quotas, use_cases, conn)
+                twins = await self._insert(jobs, hints, contexts, conn)
         return _answers(jobs, twins)
 
     async def _store_single(
@@ -292,7 +293,7 @@ class Enqueuer:
         params: dict[str, object] = {
             "now": self._clock.now(),
             "ids": list(columns["id"]),
-            "payloads": list(columns["payload_json"]),
+            "payloads": "\n".join(columns["payload_json"]),
             "hints": list(hints),
         }
         for name, plural in _SHARED.items():
@@ -330,8 +331,6 @@ def _distinct(singles: Sequence[Single]) -> list[Single]:
 
 def _answers(jobs: Sequence[AcceptedJob], twins: Mapping[UUID, UUID]) -> list[Enqueued]:
     """One for each job; what comes a second time in *jobs* was there already."""
-    if not twins and not any(job.is_repeatable for job in jobs):
-        return [Enqueued(job.id) for job in jobs]
     answered: set[UUID] = set()
     answers = []
     for job in jobs:

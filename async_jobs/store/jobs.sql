@@ -18,7 +18,8 @@
 -- name: insert_jobs
 -- Jobs without a dedupe_key: nothing to look up, nothing to return but the hints, which wake
 -- whoever listens in the same commit (never needed: polling finds the jobs too). A column that has
--- one value throughout is given as that value, its array as NULL.
+-- one value throughout is given as that value, its array as NULL. Payloads come as one text, a line
+-- each: JSON has no line break within.
 WITH stored AS (
     INSERT INTO jobs (
         id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at,
@@ -38,7 +39,7 @@ WITH stored AS (
     FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock,
         unnest(
             %(ids)b::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
-            %(queues)s::text[], %(payloads)b::text[], %(run_ats)s::timestamptz[],
+            %(queues)s::text[], string_to_array(%(payloads)s, E'\n'), %(run_ats)s::timestamptz[],
             %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(most_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
             %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[]
@@ -93,7 +94,7 @@ stored AS (
     FROM clock,
         unnest(
             %(ids)b::uuid[], %(tenant_ids)s::text[], %(use_cases)s::text[], %(types)s::text[],
-            %(queues)s::text[], %(payloads)b::text[], %(run_ats)s::timestamptz[],
+            %(queues)s::text[], string_to_array(%(payloads)s, E'\n'), %(run_ats)s::timestamptz[],
             %(tolerances_seconds)s::float8[], %(priorities)s::smallint[], %(most_attempts)s::int[],
             %(backoff_policies)s::text[], %(trace_contexts)s::text[],
             %(latest_deadlines)s::timestamptz[], %(timeouts_seconds)s::float8[],
