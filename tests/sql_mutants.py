@@ -31,6 +31,25 @@ _ASKED_IN_SET = re.compile(
 )
 _HIDDEN = re.compile(r"CASE WHEN (.*) THEN true END", re.DOTALL)
 
+EQUIVALENT = {
+    ("start_jobs", "leased_at IS NOT NULL -> true"): (
+        "a lease that ends in the future is a lease: the constraint jobs_lease_whole"
+    ),
+    ("cancel_matching", "status IN ('pending', 'running') #2 -> true"): (
+        "`chosen` has asked it of the rows that it locked"
+    ),
+    ("requeue_matching", "finished_at IS NOT NULL #2 -> true"): (
+        "`chosen` has asked it of the rows that it locked"
+    ),
+    ("prune_by_status", "finished_at >= coalesce(%(after)s::timestamptz, '-infinity') -> true"): (
+        "who comes after a pair is not before its first half; says where the index is entered"
+    ),
+    ("prune_by_status", "status = ANY (%(statuses)s::text[]) -> true"): (
+        "asked again of the row that goes; here it spares the search for those that stay"
+    ),
+}
+"""Changes that no job can tell, and why."""
+
 
 class Mutant(NamedTuple):
     """One statement with one guard changed: the text from *begin* to *end* becomes *instead*."""
@@ -56,6 +75,11 @@ class Mutant(NamedTuple):
         before = {one.begin for one in mutants() if one.is_like(self) and one.begin < self.begin}
         number = f" #{len(before) + 1}" if before else ""
         return f"{self.guard}{number} -> {self.instead or 'nothing'}"
+
+    @property
+    def reason(self) -> str:
+        """Why no job can tell, "" where some job can."""
+        return EQUIVALENT.get((self.statement, self.change), "")
 
     def is_like(self, other: Mutant) -> bool:
         """Whether both change the same words of one statement."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sql_mutants import mutants
 
 from async_jobs.store.queries import query, statements
 
@@ -62,6 +63,15 @@ def test_a_statement_prepares_on_the_migrated_schema(
     text, _ = numbered(query(name, topic))
 
     db.execute(b"PREPARE candidate AS " + text)
+
+
+@pytest.mark.own_session
+def test_a_statement_without_a_guard_is_a_statement_still(db: psycopg.Connection[Any]) -> None:
+    """One that PostgreSQL refuses would be found by any test, and prove nothing."""
+    for number, mutant in enumerate(mutants()):
+        text, _ = numbered(mutant.applied().encode())
+
+        db.execute(b"PREPARE mutant_%d AS " % number + text)
 
 
 def test_every_statement_is_used() -> None:
