@@ -44,9 +44,6 @@ EQUIVALENT = {
     ("prune_by_status", "finished_at >= coalesce(%(after)s::timestamptz, '-infinity') -> true"): (
         "who comes after a pair is not before its first half; says where the index is entered"
     ),
-    ("prune_by_status", "status = ANY (%(statuses)s::text[]) -> true"): (
-        "asked again of the row that goes; here it spares the search for those that stay"
-    ),
 }
 """Changes that no job can tell, and why."""
 

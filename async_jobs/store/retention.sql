@@ -3,7 +3,8 @@
 -- name: prune_by_status
 -- Old finished jobs of some statuses, where others are kept longer. Reads on from where it was last
 -- time, `most` jobs at a time whatever their status, and says how far it came: the kept ones would
--- otherwise be read again and again.
+-- otherwise be read again and again. Goes by `ctid`: a job that was requeued since `oldest` saw it has
+-- another one, and stays.
 WITH oldest AS MATERIALIZED (
     SELECT id, status, finished_at FROM jobs
     WHERE use_case = %(use_case)s
@@ -22,9 +23,6 @@ gone AS (
             SELECT ctid FROM jobs
             WHERE id = ANY (ARRAY(
                     SELECT id FROM oldest WHERE status = ANY (%(statuses)s::text[])))
-                AND finished_at < (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()))
-                    - make_interval(secs => %(retention_seconds)s)
-                AND status = ANY (%(statuses)s::text[])
             FOR UPDATE SKIP LOCKED
         ))
     RETURNING id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -299,12 +300,13 @@ async def test_a_second_retry_keeps_the_first_promise_too(
     assert (row.first_run_at, row.attempts) == (MIDNIGHT, 2)
 
 
-async def test_a_release_leaves_run_at_and_deadline_where_they_were(
-    store: JobStore, jobs: JobFactory, clock: SettableClock
+@pytest.mark.parametrize("outcome", [RELEASED, replace(BURIED, delay_seconds=40.0)])
+async def test_who_does_not_wait_leaves_run_at_and_deadline_where_they_were(
+    store: JobStore, jobs: JobFactory, clock: SettableClock, outcome: Outcome
 ) -> None:
     job = await jobs.running()
     clock.advance(3)
-    await store.finish([(job, RELEASED)])
+    await store.finish([(job, outcome)])
 
     row = await jobs.row(job)
     assert (row.run_at, row.deadline_at, row.first_run_at) == (job.run_at, job.deadline_at, None)
