@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from async_jobs.core.filters import Verb
 from async_jobs.models import JobStatus, Ticket
 from async_jobs.store.jobs import JobStore
 
@@ -145,19 +146,19 @@ async def test_a_move_of_a_batch_passes_by_a_row_that_somebody_holds(
 
 
 @pytest.mark.parametrize(
-    ("move", "state"), [(cancel_matching, "finished"), (requeue_matching, "running")]
+    ("verb", "kept", "moved"),
+    [("cancel", "finished", "running"), ("requeue", "running", "finished")],
 )
 async def test_a_move_on_all_that_matches_waits_for_no_row_that_it_would_not_take(
-    side: Side, db: psycopg.Connection[tuple[object, ...]], move: Move, state: str
+    side: Side, db: psycopg.Connection[tuple[object, ...]], verb: Verb, kept: str, moved: str
 ) -> None:
-    one, _ = await two_in(state, side)
-    before = await look(side.conn, one.job_id)
+    ids = [await job_in(state, JobFactory(side.store), side.clock) for state in (kept, moved)]
     with db.transaction():
-        db.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", [one.job_id])
+        db.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", [ids[0]])
 
-        await move(one)
+        taken = await side.store.matching.move(verb, ids, status=None, more_attempts=1)
 
-    assert await look(side.conn, one.job_id) == before
+    assert [job.job_id for job in taken] == ids[1:]
 
 
 @pytest.mark.parametrize(
