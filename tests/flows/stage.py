@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from uuid import UUID
 
 import psycopg
 from moving_parts import environment
+from starvation import Stopwatch
 
 from async_jobs.config import AsyncJobsConfig
 from async_jobs.models import Job, JobStatus
@@ -149,17 +149,17 @@ class Stage:
         self, what: str, condition: Callable[[], object], *, every_seconds: float = 0.02
     ) -> None:
         """Wait until *condition* holds; fails with the processes' logs after the deadline."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        watch = Stopwatch()
         while not condition():
-            if time.monotonic() > deadline:
+            if watch.seconds > DEADLINE_SECONDS:
                 raise AssertionError(f"not in time: {what}\n{self.logs()}")
             await asyncio.sleep(every_seconds)
 
     async def finished(self, get: Callable[[UUID], Awaitable[Job]], job_id: UUID) -> Job:
         """The job once it has finished."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        watch = Stopwatch()
         while not (job := await get(job_id)).status.is_finished:
-            if time.monotonic() > deadline:
+            if watch.seconds > DEADLINE_SECONDS:
                 raise AssertionError(f"not finished in time: {job}\n{self.logs()}")
             await asyncio.sleep(0.02)
         return job
@@ -173,7 +173,12 @@ class Stage:
 
         await self.until("all jobs succeeded", lambda: left() == 0, every_seconds=0.1)
 
+    def said(self) -> str:
+        """All that the processes logged."""
+        return "\n".join(one.log for one in self.processes)
+
     def logs(self) -> str:
+        """The end of each log, for a test that fails; what to look for may be further up."""
         return "\n".join(
             f"--- {one.name} (exit code {one.popen.poll()})\n{one.log[-3_000:]}"
             for one in self.processes

@@ -173,7 +173,7 @@ async def test_processes_before_a_black_hole_end_in_time_with_0(
 
     assert codes == [0, 0, 0, 0], stage.logs()
     assert watch.seconds < 1 + STOP_SECONDS + SLACK_SECONDS
-    assert "Traceback" not in stage.logs()
+    assert "Traceback" not in stage.said()
 
 
 async def test_a_process_that_starts_before_a_black_hole_ends_at_once(ground: Ground) -> None:

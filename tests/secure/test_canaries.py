@@ -45,8 +45,8 @@ async def test_no_process_says_a_password_a_token_or_a_payload(
     url = re.findall(r"ready: (http://\S+)", api.log)[0]
 
     said = await _provoke(url)
-    await stage.until("a job is dead", lambda: "dead: " in stage.logs())
-    await stage.until("another is given back", lambda: "given back: " in stage.logs())
+    await stage.until("a job is dead", lambda: "dead: " in stage.said())
+    await stage.until("another is given back", lambda: "given back: " in stage.said())
     stage.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'canary'")
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         said += [(await http.get(f"{url}/jobs/")).text for _ in range(3)]
@@ -54,7 +54,7 @@ async def test_no_process_says_a_password_a_token_or_a_payload(
 
     assert secrets_in("\n".join(said)) == []
     assert [secrets_in(each.log) for each in stage.processes] == [[], [], []]
-    assert "attempt 1" in stage.logs()
+    assert "attempt 1" in stage.said()
 
 
 async def _provoke(url: str) -> list[str]:

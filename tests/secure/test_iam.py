@@ -122,7 +122,7 @@ async def test_scheduler_and_worker_need_nothing_that_their_policies_do_not_allo
         stage.stop_all()
 
     assert scheduler.exit_code() == 0
-    assert "AccessDenied" not in stage.logs()
+    assert "AccessDenied" not in stage.said()
 
 
 def deny_all_but(*operations: str) -> Fault:

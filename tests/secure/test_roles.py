@@ -54,8 +54,8 @@ async def test_api_scheduler_worker_and_operator_need_no_more_than_their_roles(
 
     assert (cancelled.status, requeued.status) == (JobStatus.CANCELLED, JobStatus.PENDING)
     assert stage.stop_all() == [0, 0]
-    assert "permission denied" not in stage.logs()
-    assert "InsufficientPrivilege" not in stage.logs()
+    assert "permission denied" not in stage.said()
+    assert "InsufficientPrivilege" not in stage.said()
 
 
 PRODUCING = (
