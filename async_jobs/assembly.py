@@ -332,8 +332,7 @@ def build_due_listener(
 
     return HintListener(
         config.db_dsn,
-        "async_jobs_due",
-        on_hint,
+        {"async_jobs_due": on_hint},
         application_name=name,
         on_connect=scheduler.look_again,
     )
@@ -343,12 +342,11 @@ def build_leased_listener(
     name: str, config: AsyncJobsConfig, receivers: Sequence[Receiver]
 ) -> HintListener | None:
     """Wakes receivers that take jobs from the table; None if there are none."""
-    rings: list[Callable[[str], None]] = [
-        one.ring for one in receivers if isinstance(one, PostgresReceiver)
-    ]
-    if not rings:
+    tables = [one for one in receivers if isinstance(one, PostgresReceiver)]
+    if not tables:
         return None
-    return HintListener(config.db_dsn, "async_jobs_leased", rings[0], application_name=name)
+    hears = {"async_jobs_leased": tables[0].ring, "async_jobs_due": tables[0].heard_due}
+    return HintListener(config.db_dsn, hears, application_name=name)
 
 
 def _sender(use_case: UseCaseConfig, clients: SqsClients) -> Sender:

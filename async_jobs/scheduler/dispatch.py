@@ -9,7 +9,7 @@ The pass says what to do next, so that slots refill when they free and not at
 the next tick: again at once while work and slots are left, soon while the use case
 is full or was busy a moment ago, otherwise when somebody wakes it. What was just found
 empty is looked at before a turn is taken, after pauses that double: producers send no
-second hint within 20 ms, and their transactions may take longer than that. So is, for a
+second hint within 5 ms, and their transactions may take longer than that. So is, for a
 moment, what was just full. A queue that accepts nothing is a failure of the loop: it is
 tried again after a growing wait.
 """
@@ -119,6 +119,8 @@ class Dispatcher:
         monotonic: Monotonic = time.monotonic,
     ) -> None:
         self.use_case = use_case
+        self.stands_back = False
+        """Whether workers claim what comes in, so that hints are for them."""
         self._desk = desk
         self._sender = sender
         self._quotas = quotas
@@ -172,6 +174,7 @@ class Dispatcher:
         now = self._monotonic()
         if done.sent:
             self._sent_at = now
+        self.stands_back = done.granted
         if done.granted:
             return STANDS_BACK_SECONDS
         if done.sent and done.free and not self._selection.took_all:
@@ -196,7 +199,8 @@ class Dispatcher:
         if self._found_full and await self._is_still_full():
             return Pass()
         done = await self.dispatch()
-        self._found_empty = self._selection.took_all and done.had_turn and not done.sent
+        found_none = self._selection.took_all and done.had_turn and not done.sent
+        self._found_empty = found_none and not done.granted
         self._found_full = done.had_turn and not done.free and not done.granted
         return done
 
@@ -233,10 +237,9 @@ class Dispatcher:
             limits = self._limits(footing)
             leased = await self._selection.lease(turn, limits, in_flight.held, slots)
             await self._ladder.leased(turn, footing, leased)
-            granted = await self._grant(turn, limits, all_filled=len(leased) >= slots)
+            granted = await self._grant(turn, limits)
             self._window.sent(unstarted=in_flight.unstarted + len(leased))
-            if (leased or granted) and not self.use_case.uses_sqs:
-                await turn.hint([self.use_case.queue])
+            await self._ring(turn, leased, granted=granted)
         self._late_jobs.tell(ended)
         self._pressure.seen(self._selection.pressure, at=self._monotonic())
         self._ladder.tell(footing)
@@ -261,18 +264,24 @@ class Dispatcher:
             granted=granted,
         )
 
-    async def _grant(self, turn: Turn, limits: Limits, *, all_filled: bool) -> bool:
+    async def _grant(self, turn: Turn, limits: Limits) -> bool:
         """Leave for workers to claim jobs (`store/claims.py`), while nothing but deadlines counts.
 
         True if it was given; what was given and does not hold any more is taken back.
         """
         plain = limits.is_free and not self._selection.pressure
-        if turn.asked and plain and all_filled and not self.use_case.uses_sqs:
+        if turn.asked and plain and not self.use_case.uses_sqs:
             await turn.grant(limits.capacity, seconds=GRANT_SECONDS)
             return True
         if turn.grant_capacity is not None:
             await turn.grant(0, seconds=0.0)
         return False
+
+    async def _ring(self, turn: Turn, leased: Sequence[Leased], *, granted: bool) -> None:
+        """Wake workers that take jobs from the table: for what is leased, and for new leave."""
+        is_new = granted and not turn.grant_capacity
+        if (leased or is_new) and not self.use_case.uses_sqs:
+            await turn.hint([self.use_case.queue])
 
     def _room(self, in_flight: InFlight) -> int:
         """What the capacity leaves, as far as workers keep up with what was sent."""

@@ -93,8 +93,8 @@ class Scheduler:
         return [self._house, *self._loops.values()]
 
     def hint(self, use_case: str) -> None:
-        """There may be work in *use_case* now."""
-        if use_case in self._loops:
+        """There may be work in *use_case* now; if workers claim it, they were told, too."""
+        if use_case in self._loops and not self._dispatchers[use_case].stands_back:
             self._loops[use_case].wake()
 
     def look_again(self) -> None:

@@ -1,8 +1,9 @@
 """Claims: a busy worker leases and starts waiting jobs in one step, by a scheduler's leave.
 
-    worker      asks (`ask_for_grant`) when the scheduler's leases fill all its slots
-    scheduler   grants (`grant_claims`) for a second while jobs wait and nothing but deadlines and
-                the capacity decides: none late, no tenant bounded, no breaker open
+    worker      asks (`ask_for_grant`) when jobs fill all its slots, or come one after the other
+    scheduler   grants (`grant_claims`) for a second while workers ask and nothing but deadlines and
+                the capacity decides: none late, no tenant bounded, no breaker open. Until its next
+                look it leaves the hints of producers to them
     worker      claims (`claim_due`) in a turn of its own, as schedulers take it, so that the count
                 and with it the capacity stay exact, with how many workers ever. Of its use cases it
                 takes the one whose most urgent job comes first, if that one was granted
@@ -55,11 +56,11 @@ class Claims:
         """Claim up to *slots* jobs of the use case that comes next; None without any leave."""
         async with self._door.transaction() as conn:
             params = {"use_cases": list(use_cases), "now": self._clock.now(), **PAUSE}
-            [(any_granted, use_case, capacity, has_turn)] = await self._door.rows(
+            [(any_granted, some_wait, use_case, capacity, has_turn)] = await self._door.rows(
                 _TAKE_TURN, params, tuple_row, on=conn
             )
             if not has_turn:
-                return Claimed([]) if any_granted else None
+                return Claimed([], some_wait=some_wait) if any_granted else None
             turn = Turn(use_case=use_case, door=self._door, conn=conn, now=self._clock.now())
             held = (await turn.count_in_flight()).total
             room = min(slots, capacity - held)
@@ -68,4 +69,5 @@ class Claims:
             jobs = await turn.claim_due(
                 room, queues=queues, worker=worker, lease_seconds=lease_seconds
             )
-            return Claimed(jobs, use_case, held + len(jobs), capacity)
+            some_wait = len(jobs) == room or len(use_cases) > 1
+            return Claimed(jobs, use_case, held + len(jobs), capacity, some_wait)

@@ -10,7 +10,7 @@ WHERE jobs_grants.asked_at < clock_timestamp() - make_interval(secs => %(old_sec
 -- name: take_granted_turn
 -- The turn in the one use case that comes next by its most urgent job, as lock_use_case takes it, and
 -- what it was granted for. No grant, or a job that is late: its jobs come by leases alone. Whether
--- any of the others was granted tells a worker to try again soon.
+-- any of the others was granted, and whether any job waits, tells a worker to try again soon.
 WITH clock AS MATERIALIZED (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now
 ),
@@ -34,6 +34,7 @@ chosen AS MATERIALIZED (
 )
 SELECT
     EXISTS (SELECT FROM granted) AS any_granted,
+    EXISTS (SELECT FROM next) AS some_wait,
     chosen.use_case,
     chosen.capacity,
     CASE WHEN chosen.use_case IS NOT NULL THEN pg_try_advisory_xact_lock(

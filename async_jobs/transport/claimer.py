@@ -1,8 +1,9 @@
 """When a worker claims waiting jobs itself instead of picking what a scheduler leased for it.
 
-A worker asks for leave when its picks fill all its slots: then jobs may wait. While it has jobs to
-start it looks whether there is leave, which another worker may have asked for, and claims as long
-as there is. See `store/claims.py`.
+A worker asks for leave when jobs fill all its slots, for then others may wait, and when they come
+one after the other, for then each would wait for a scheduler. While it has jobs to start it looks
+whether there is leave, which another worker may have asked for, and claims as long as there is:
+what waits, and with each hint of a producer what has just come. See `store/claims.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ NO_LEAVE_SECONDS = 0.5
 NO_LEAVE_IF_FULL_SECONDS = 0.1
 NO_LUCK_SECONDS = 0.005
 LEAVE_LASTS_SECONDS = 1.0
+STEADY_JOBS = 5
+"""So many jobs within a second come one after the other."""
+STEADY_SECONDS = 1.0
 PICK_EVERY_SECONDS = 0.05
 """How often a worker that claims looks for what a scheduler leased; after a hint, at once."""
 
@@ -71,6 +75,14 @@ class Claimer:
         self._claim_at = 0.0
         self._ask_at = 0.0
         self._pick_at = 0.0
+        self._some_wait = False
+        self._counted_since = 0.0
+        self._counted = 0
+
+    @property
+    def may_have_luck(self) -> bool:
+        """Whether jobs wait for which there is leave, as far as was seen a moment ago."""
+        return self.has_leave and self._some_wait
 
     @property
     def has_leave(self) -> bool:
@@ -89,16 +101,33 @@ class Claimer:
         """A hint came: there may be leave now."""
         self._claim_at = 0.0
 
+    def heard_due(self, use_case: str) -> bool:
+        """A producer hints that jobs of *use_case* wait; whether to try a claim now."""
+        now = self._monotonic()
+        if use_case not in self._use_cases or (now < self._claim_at and not self.has_leave):
+            return False
+        self._claim_at = 0.0
+        self._busy_until = max(self._busy_until, now + NO_LEAVE_SECONDS)
+        return True
+
     def is_busy(self) -> None:
         """There were jobs to start."""
         self._busy_until = self._monotonic() + STAYS_BUSY_SECONDS
 
-    async def is_full(self, jobs: Sequence[StartedJob]) -> None:
-        """*jobs* fill all slots: ask for leave, unless that was done a moment ago."""
+    async def started(self, jobs: Sequence[StartedJob], *, all_slots: bool) -> None:
+        """*jobs* begin now: ask for leave if they fill *all_slots* or come one after the other.
+
+        Unless that was done a moment ago.
+        """
         now = self._monotonic()
-        self._full_until = now + STAYS_BUSY_SECONDS
+        if all_slots:
+            self._full_until = now + STAYS_BUSY_SECONDS
+        if now >= self._counted_since + STEADY_SECONDS:
+            self._counted_since, self._counted = now, 0
+        self._counted += len(jobs)
         use_cases = {job.use_case for job in jobs}.intersection(self._use_cases)
-        if use_cases and now >= self._ask_at:
+        wants_leave = all_slots or self._counted >= STEADY_JOBS
+        if use_cases and wants_leave and now >= self._ask_at:
             self._ask_at = now + ASK_AGAIN_SECONDS
             await self._desk.ask(use_cases)
 
@@ -120,6 +149,7 @@ class Claimer:
             self._claim_at = now + (NO_LEAVE_IF_FULL_SECONDS if full else NO_LEAVE_SECONDS)
             return []
         self._leave_until = now + LEAVE_LASTS_SECONDS
+        self._some_wait = claimed.some_wait
         if claimed.jobs:
             self._tell(claimed)
         else:

@@ -25,6 +25,7 @@ from async_jobs.transport.claimer import Claimer
 from async_jobs.transport.ports import SendReport, StartDesk
 
 FIRST_PAUSE_SECONDS = 0.02
+SOON_SECONDS = 0.01
 QUIET_LOOKS = 10
 
 
@@ -58,6 +59,7 @@ class PostgresReceiver:
         self._poll_interval_seconds = poll_interval_seconds
         self._claimer = claimer
         self._bell = asyncio.Event()
+        self._was_leased = False
         self._pause_seconds = 0.0
         self._quiet_looks = 0
         self._was_rung = False
@@ -66,6 +68,12 @@ class PostgresReceiver:
     def ring(self, queue: str) -> None:
         """A hint came in for *queue*."""
         if queue in self._queues:
+            self._was_leased = True
+            self._bell.set()
+
+    def heard_due(self, use_case: str) -> None:
+        """A producer's hint came in: jobs of *use_case* wait, to be claimed or leased."""
+        if self._claimer is not None and self._claimer.heard_due(use_case):
             self._bell.set()
 
     async def wait(self, slots: int) -> None:
@@ -78,15 +86,16 @@ class PostgresReceiver:
             self._was_rung = self._bell.is_set()
 
     async def start(self, slots: int) -> list[StartedJob]:
-        rang = self._bell.is_set()
+        rang, self._was_leased = self._was_leased, False
         self._bell.clear()
         claimer = self._claimer
         jobs = await (self._take(claimer, slots, rang) if claimer else self._pick(slots))
         if jobs:
             self._pause_seconds, self._quiet_looks = 0.0, 0
             self._hints_come = self._was_rung
-        else:
-            self._pause_seconds = self._longer_pause()
+        if len(jobs) < slots:
+            # All that there was: what comes next has a hint of its own.
+            self._pause_seconds = self._longer_pause(found_some=bool(jobs))
         return jobs
 
     async def _take(self, claimer: Claimer, slots: int, rang: bool) -> list[StartedJob]:
@@ -99,10 +108,9 @@ class PostgresReceiver:
         with _kept(jobs):
             if len(jobs) < slots:
                 jobs += await claimer.claim(slots - len(jobs))
-            if len(jobs) == slots:
-                await claimer.is_full(jobs)
-        if jobs:
-            claimer.is_busy()
+            if jobs:
+                claimer.is_busy()
+                await claimer.started(jobs, all_slots=len(jobs) == slots)
         return jobs
 
     async def _pick(self, slots: int) -> list[StartedJob]:
@@ -110,9 +118,12 @@ class PostgresReceiver:
             self._queues, slots=slots, worker=self._worker, lease_seconds=self._lease_seconds
         )
 
-    def _longer_pause(self) -> float:
+    def _longer_pause(self, *, found_some: bool) -> float:
         if self._claimer is not None and self._claimer.has_leave:
-            return FIRST_PAUSE_SECONDS
+            if self._claimer.may_have_luck:
+                return 0.0 if found_some else FIRST_PAUSE_SECONDS
+            # A hint speaks for what is stored within the next 5 ms, too, and for slow commits.
+            return min(self._poll_interval_seconds, max(SOON_SECONDS, 4 * self._pause_seconds))
         longer = max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds)
         if self._hints_come:
             longer = max(longer, self._poll_interval_seconds)

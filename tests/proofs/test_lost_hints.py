@@ -112,8 +112,7 @@ async def test_a_listener_gives_up_on_a_connection_that_is_silent(
         lose_hints(proxy, "silent")
         listener = hints.HintListener(
             make_conninfo(dsn, port=proxy.port),
-            "async_jobs_due",
-            lambda topic: None,
+            {"async_jobs_due": lambda topic: None},
             application_name="listener",
         )
         with pytest.raises(TimeoutError):

@@ -7,10 +7,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from moving_parts import Events
 from store.factories import JobFactory, SettableClock
 
 from async_jobs.config import TenantQuota
 from async_jobs.scheduler.dispatch import FEW_BESIDE_CLAIMS, STANDS_BACK_SECONDS
+from async_jobs.scheduler.loop import Scheduler
 from async_jobs.store.jobs import JobStore
 from async_jobs.store.turn import NEW_CLAIM_SECONDS
 
@@ -87,20 +89,64 @@ async def test_while_workers_claim_few_are_leased(
     assert (after.sent, after.granted) == (40 - 5 - FEW_BESIDE_CLAIMS, True)
 
 
-async def test_it_is_taken_back_when_nothing_is_left_to_claim(
-    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher
+async def test_it_is_given_as_long_as_workers_ask_and_taken_back_then(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher, db: psycopg.Connection[Any]
 ) -> None:
-    await backlog(jobs)
+    """Also while nothing waits: what comes next is for those who claim."""
+    await backlog(jobs, 1)
     await store.claims.ask(["mail"])
     dispatcher = make_dispatcher(capacity=4, uses_sqs=False)
-    await dispatcher.dispatch()
-    for job_id in jobs.made[:4]:
-        await store.cancel(job_id)
 
-    after = await dispatcher.dispatch()
+    await dispatcher.tick()
+    seconds = await dispatcher.tick()
+    while_they_ask = await grant_of(store)
+    db.execute("UPDATE jobs_grants SET asked_at = now() - interval '1 hour'")
+    await dispatcher.tick()
 
-    assert (after.sent, after.granted) == (1, False)
+    assert (seconds, while_they_ask) == (STANDS_BACK_SECONDS, 4)
     assert await grant_of(store) is None
+    assert not dispatcher.stands_back
+
+
+async def test_workers_are_woken_when_leave_is_new_and_not_each_time_it_is_renewed(
+    store: JobStore, jobs: JobFactory, make_dispatcher: MakeDispatcher, db: psycopg.Connection[Any]
+) -> None:
+    await store.claims.ask(["mail"])
+    dispatcher = make_dispatcher(capacity=4, uses_sqs=False)
+    db.execute("LISTEN async_jobs_leased")
+
+    await dispatcher.tick()
+    new = [hint.payload for hint in db.notifies(timeout=0.2, stop_after=1)]
+    await dispatcher.tick()
+    db.execute("NOTIFY async_jobs_leased, 'the end'")
+    renewed = [hint.payload for hint in db.notifies(timeout=5, stop_after=1)]
+
+    assert new == ["mail"]
+    assert renewed == ["the end"]
+
+
+async def test_while_workers_claim_a_scheduler_leaves_the_hints_to_them(
+    store: JobStore,
+    jobs: JobFactory,
+    make_dispatcher: MakeDispatcher,
+    db: psycopg.Connection[Any],
+    events: Events,
+) -> None:
+    await store.claims.ask(["mail"])
+    dispatcher = make_dispatcher(capacity=4, uses_sqs=False)
+    scheduler = Scheduler(
+        store, [dispatcher], interval_seconds=60, retention_seconds=0, bus=events.bus
+    )
+    woken = scheduler._loops["mail"]._wake
+
+    await dispatcher.tick()
+    scheduler.hint("mail")
+    while_granted = woken.is_set()
+    db.execute("UPDATE jobs_grants SET asked_at = now() - interval '1 hour'")
+    await dispatcher.tick()
+    scheduler.hint("mail")
+
+    assert (while_granted, woken.is_set()) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from moving_parts import Events
@@ -17,9 +18,11 @@ from async_jobs.transport.claimer import (
     NO_LEAVE_IF_FULL_SECONDS,
     NO_LEAVE_SECONDS,
     STAYS_BUSY_SECONDS,
+    STEADY_JOBS,
+    STEADY_SECONDS,
     Claimer,
 )
-from async_jobs.transport.postgres import FIRST_PAUSE_SECONDS, PostgresReceiver
+from async_jobs.transport.postgres import FIRST_PAUSE_SECONDS, SOON_SECONDS, PostgresReceiver
 
 QUEUE = "mail-queue"
 
@@ -105,6 +108,85 @@ async def test_a_worker_with_slots_left_asks_for_nothing_but_uses_what_others_as
     assert [job.id for job in await bench.start(2)] == [waiting.id]
 
 
+async def test_a_worker_to_which_jobs_come_one_after_the_other_asks_too(
+    bench: Bench, jobs: JobFactory
+) -> None:
+    for _ in range(STEADY_JOBS - 1):
+        await jobs.leased()
+        await bench.start(2)
+    before = await bench.grant(0)
+
+    await jobs.leased()
+    await bench.start(2)
+
+    assert (before, await bench.grant()) == (False, True)
+
+
+async def test_jobs_that_come_now_and_then_are_not_one_after_the_other(
+    bench: Bench, jobs: JobFactory
+) -> None:
+    for _ in range(3 * STEADY_JOBS):
+        await jobs.leased()
+        await bench.start(2)
+        bench.monotonic.at += 2 * STEADY_SECONDS / STEADY_JOBS
+
+    assert not await bench.grant()
+
+
+async def test_with_leave_it_claims_at_the_hint_of_a_producer(
+    bench: Bench, jobs: JobFactory
+) -> None:
+    """However long it has had nothing to do, and without a look for leased jobs before."""
+    await bench.store.claims.ask(["mail"])
+    await bench.grant()
+    waiting = await jobs.waiting()
+    without = await bench.start(2)
+
+    bench.receiver.heard_due("mail")
+    with_hint = await bench.start(2)
+
+    assert (without, [job.id for job in with_hint]) == ([], [waiting.id])
+
+
+async def test_without_leave_the_hints_of_producers_cost_it_two_looks_a_second(
+    bench: Bench, jobs: JobFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_at: list[float] = []
+    claim = bench.store.claims.claim
+
+    async def counted(*given: Any, **more: Any) -> Claimed | None:
+        asked_at.append(bench.monotonic.at)
+        return await claim(*given, **more)
+
+    monkeypatch.setattr(bench.store.claims, "claim", counted)
+    for _ in range(100):
+        bench.receiver.heard_due("mail")
+        bench.receiver.heard_due("of somebody else")
+        if bench.receiver._bell.is_set():
+            await bench.start(2)
+        bench.monotonic.at += 0.01
+
+    assert len(asked_at) == 2
+
+
+async def test_after_all_that_waited_it_looks_again_soon_and_then_later_and_later(
+    bench: Bench, jobs: JobFactory
+) -> None:
+    """A hint speaks for a moment; with room or a turn missing it would look every 20 ms."""
+    await bench.store.claims.ask(["mail"])
+    await bench.grant()
+    await jobs.waiting()
+    bench.receiver.heard_due("mail")
+
+    pauses = []
+    for _ in range(4):
+        await bench.start(2)
+        pauses.append(bench.receiver._pause_seconds)
+        bench.monotonic.at += 0.01
+
+    assert pauses == [SOON_SECONDS * 4**n for n in range(4)]
+
+
 async def test_what_was_leased_for_it_comes_before_what_it_claims(
     bench: Bench, jobs: JobFactory
 ) -> None:
@@ -162,13 +244,14 @@ async def test_a_while_after_it_was_busy_it_claims_no_more(bench: Bench, jobs: J
 
 
 @pytest.mark.parametrize("has_leave", [True, False])
-async def test_only_while_there_is_leave_do_its_pauses_stay_short(
+async def test_only_while_jobs_wait_for_which_there_is_leave_do_its_pauses_stay_short(
     bench: Bench, jobs: JobFactory, has_leave: bool
 ) -> None:
     await jobs.leased()
+    await jobs.waiting()
     await bench.start(1)
     if has_leave:
-        await bench.grant()
+        await bench.grant(1)
 
     for _ in range(5):
         await bench.start(1)

@@ -22,8 +22,7 @@ async def listening(database: str, receiver: PostgresReceiver) -> AsyncIterator[
     connected = asyncio.Event()
     listener = HintListener(
         database,
-        "async_jobs_leased",
-        receiver.ring,
+        {"async_jobs_leased": receiver.ring},
         application_name="listener",
         on_connect=connected.set,
     )
