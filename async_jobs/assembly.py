@@ -105,12 +105,14 @@ class SqsClients:
     made: dict[str, SqsClient]
     bus: Bus = field(default_factory=Bus)
 
-    def client_for(self, queue_url: str) -> SqsClient:
+    def client_for(self, queue_url: str, *, long_poll_seconds: float = 20.0) -> SqsClient:
         from async_jobs.transport.sqs import SqsClient
 
         place = queue_url.rpartition("/")[0]
         if place not in self.made:
-            self.made[place] = SqsClient(queue_url, bus=self.bus)
+            self.made[place] = SqsClient(
+                queue_url, long_poll_seconds=long_poll_seconds, bus=self.bus
+            )
         return self.made[place]
 
     def counts(self) -> dict[str, object]:
@@ -363,7 +365,7 @@ def _sqs_receiver(
     from async_jobs.transport.sqs import SqsReceiver
 
     return SqsReceiver(
-        clients.client_for(url),
+        clients.client_for(url, long_poll_seconds=config.worker_long_poll_seconds),
         url,
         store,
         worker=name,

@@ -18,7 +18,7 @@ from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.bus import Bus
 from async_jobs.telemetry.events import HandlerStuck
 from async_jobs.transport.postgres import PostgresReceiver
-from async_jobs.transport.sqs import SqsReceiver
+from async_jobs.transport.sqs import POLL_ANSWER_SECONDS, SqsReceiver
 
 URL = "http://127.0.0.1:9/000000000000/outgoing-mail"
 
@@ -144,3 +144,18 @@ def test_the_pools_backoff_does_not_outlast_an_outage_by_much() -> None:
     pool = create_pool(AsyncJobsConfig(db_dsn="postgresql://nobody@127.0.0.1:1/none"))
 
     assert pool.reconnect_timeout <= 3.0
+
+
+def test_a_worker_gives_up_polls_soon_after_the_wait_that_is_configured() -> None:
+    use_cases = {"mail": UseCaseConfig(name="mail", sqs_queue_url=URL)}
+    config = AsyncJobsConfig(
+        db_dsn="postgresql://localhost", use_cases=use_cases, worker_long_poll_seconds=1.5
+    )
+    clients = SqsClients({})
+    no_pool: Any = None
+
+    build_receivers("ada", config, JobStore(no_pool), (), clients, bus=Events().bus)
+
+    (client,) = clients.made.values()
+    clients.close()
+    assert client._poller.meta.config.read_timeout == 2 + POLL_ANSWER_SECONDS

@@ -53,6 +53,9 @@ LONGEST_POLL_SECONDS = 20.0
 """SQS quota for WaitTimeSeconds."""
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 5.0
+POLL_ANSWER_SECONDS = 3.0
+"""How much later than its wait a poll may be answered: who waits longer waits for a silent server,
+while messages wait for him."""
 TRIES = 3
 CALLING_THREADS = 8
 POLLING_THREADS = 256
@@ -65,7 +68,13 @@ _AWS_HOST = re.compile(r"sqs[.-]([a-z0-9-]+)\.(?:api\.)?amazonaws\.com(?:\.cn)?"
 class SqsClient:
     """What one process needs to talk to one endpoint: two boto3 clients and their threads."""
 
-    def __init__(self, queue_url: str, *, bus: Bus | None = None) -> None:
+    def __init__(
+        self,
+        queue_url: str,
+        *,
+        long_poll_seconds: float = LONGEST_POLL_SECONDS,
+        bus: Bus | None = None,
+    ) -> None:
         self.requests: Counter[str] = Counter()
         self.void_tickets = 0
         self._bus = bus or Bus()
@@ -75,7 +84,7 @@ class SqsClient:
         made = partial(_made, session, _place_of(queue_url, session))
         self._caller = made(READ_TIMEOUT_SECONDS, tries=TRIES, threads=CALLING_THREADS)
         # A poll that fails is not repeated here: the loop that polls backs off.
-        longest = LONGEST_POLL_SECONDS + READ_TIMEOUT_SECONDS
+        longest = _whole_poll_seconds(long_poll_seconds) + POLL_ANSWER_SECONDS
         self._poller = made(longest, tries=1, threads=POLLING_THREADS)
         for client in (self._caller, self._poller):
             client.meta.events.register("before-send.sqs", self._count)
@@ -139,6 +148,10 @@ async def _run(
         return await asyncio.get_running_loop().run_in_executor(threads, work, client)
     except (BotoCoreError, ClientError) as error:
         raise _translated(error) from error
+
+
+def _whole_poll_seconds(long_poll_seconds: float) -> int:
+    return math.ceil(min(long_poll_seconds, LONGEST_POLL_SECONDS))
 
 
 def _place_of(queue_url: str, session: boto3.Session) -> dict[str, Any]:
@@ -241,7 +254,7 @@ class SqsReceiver:
         self._worker = worker
         self._lease_seconds = lease_seconds
         self._bus = bus
-        self._long_poll_seconds = math.ceil(min(long_poll_seconds, LONGEST_POLL_SECONDS))
+        self._long_poll_seconds = _whole_poll_seconds(long_poll_seconds)
         self._visibility_seconds = math.ceil(visibility_timeout_seconds)
         self._held: list[tuple[Ticket, _Message]] = []
         self._done: list[_Message] = []

@@ -315,6 +315,21 @@ async def test_a_loop_survives_a_server_that_is_away_and_comes_back(
     assert all(isinstance(event.error, TransportError) for event in events.of(LoopFailed))
 
 
+async def test_a_poll_that_is_never_answered_is_given_up_soon_after_its_own_wait(
+    sqs_line: SqsLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the longest wait there is: meanwhile messages wait for this worker."""
+    monkeypatch.setattr(sqs, "POLL_ANSWER_SECONDS", 0.2)
+    sqs_line.client = client = SqsClient(sqs_line.url, long_poll_seconds=0)
+    sqs_line.server.faults.add("hang", queue=sqs_line.queue, operations=["ReceiveMessage"])
+
+    async with asyncio.timeout(sqs.LONGEST_POLL_SECONDS / 2):
+        with pytest.raises(TransportError, match="ReadTimeout"):
+            await sqs_line.receiver(long_poll_seconds=0).wait(1)
+
+    client.close()
+
+
 async def test_sends_do_not_wait_for_long_polls(sqs_line: SqsLine, jobs: JobFactory) -> None:
     """However many queues a process waits for."""
     polls = [
