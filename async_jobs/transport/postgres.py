@@ -25,7 +25,7 @@ from async_jobs.transport.claimer import Claimer
 from async_jobs.transport.ports import SendReport, StartDesk
 
 FIRST_PAUSE_SECONDS = 0.02
-SOON_SECONDS = 0.01
+SOON_SECONDS = 0.025
 QUIET_LOOKS = 10
 
 
