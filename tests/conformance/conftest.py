@@ -33,10 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     expected = deviations().get(SERVER, {})
     for item in items:
         deviation = expected.get(item.name)
-        # Another server's deviations are listed one by one; our own has none, and strict
-        # marks fail as soon as a server behaves.
         if deviation is not None and item.path.parent.name == "conformance":
             item.add_marker(
+                # Another server's deviations are listed one by one, each with its page; our own has
+                # none. A strict mark fails as soon as the server behaves.
                 pytest.mark.xfail(
                     reason=deviation["does"], strict=not deviation.get("sometimes", False)
                 )

@@ -228,6 +228,7 @@ def _can_unshare() -> bool:
     return done.returncode == 0
 
 
+# Only a new PID namespace makes a process PID 1, and plain users may be denied one.
 @pytest.mark.skipif(not _can_unshare(), reason="only root may make a process PID 1")
 @pytest.mark.parametrize("role", ["worker", "scheduler"])
 async def test_f13_a_process_that_is_pid_1_obeys_sigterm(make_run: MakeRun, role: str) -> None:

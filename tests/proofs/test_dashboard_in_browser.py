@@ -282,6 +282,7 @@ def test_a_job_is_cancelled_without_a_mouse(visitor: Visitor, ids: list[str]) ->
     assert (skip, said) == ("To the content", "cancel: 1 changed.")
 
 
+# It takes the pictures of the docs, for who asks for new ones; the pages are tested above.
 @pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="set SCREENSHOTS to a folder")
 def test_pictures_for_the_docs_are_taken(visitor: Visitor, shared_database: str) -> None:
     with psycopg.connect(shared_database, autocommit=True) as conn:
