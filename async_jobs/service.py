@@ -301,12 +301,13 @@ class JobService(Steering):
         while (at := len(accepted)) < len(jobs):
             try:
                 accepted.append(self._accept(jobs[at], ids[at], now))
-                accepted += accept_alike(
-                    _alike(jobs, at),
-                    accepted[at],
-                    ids=ids[at + 1 :],
-                    max_payload_bytes=self._config.max_payload_bytes,
-                )
+                if alike := _alike(jobs, at):
+                    accepted += accept_alike(
+                        alike,
+                        accepted[at],
+                        ids=ids[at + 1 : at + 1 + len(alike)],
+                        max_payload_bytes=self._config.max_payload_bytes,
+                    )
             except InvalidJob as error:
                 error.index = len(accepted) + (error.index or 0)
                 raise
