@@ -70,6 +70,10 @@ GRANT SELECT ON jobs_grants TO async_jobs_scheduler, async_jobs_worker;
 GRANT UPDATE (capacity, expires_at) ON jobs_grants TO async_jobs_scheduler;
 GRANT INSERT (use_case, asked_at), UPDATE (asked_at) ON jobs_grants TO async_jobs_worker;
 
+-- Their statements run with the caller's rights. Everybody may call functions unless the database's
+-- owner has ordered otherwise (ALTER DEFAULT PRIVILEGES).
+GRANT EXECUTE ON FUNCTION jobs_start, jobs_start_leased, jobs_claim, jobs_finish TO async_jobs_worker;
+
 -- Who is alive, what operators have set instead, and who did what. The audit can only grow.
 GRANT INSERT, UPDATE, DELETE ON jobs_processes TO async_jobs_scheduler, async_jobs_worker;
 GRANT UPDATE (stop_asked_at) ON jobs_processes TO async_jobs_operator;

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from async_jobs.store import queries
 
 VARIABLE = "SQL_MUTANT"
-TOPICS = ("jobs", "turn", "late", "claims", "matching", "retention")
+TOPICS = ("jobs", "functions", "turn", "late", "matching", "retention")
 _MOVES = re.compile(r"\b(UPDATE jobs|DELETE FROM jobs|INSERT INTO jobs)\b")
 _END_OF_CLAUSE = re.compile(
     r"\b(ORDER BY|GROUP BY|LIMIT|RETURNING|FOR UPDATE|DO UPDATE|UNION ALL)\b"
@@ -27,12 +27,12 @@ _END_OF_CLAUSE = re.compile(
 _LOCK = re.compile(r"FOR UPDATE(?: OF \w+)?(?: SKIP LOCKED)?")
 _ASKED_IN_SET = re.compile(
     r"(?<!SET )(?:\w+\.)?(?:cancel_requested_at IS (?:NOT )?NULL"
-    r"|(?<!,\n    )status (?:=|<>) '\w+'|attempts (?:<|>=) max_attempts)"
+    r"|(?<!,\n {4})(?<!,\n {8})(?<!,\n {12})status (?:=|<>) '\w+'|attempts (?:<|>=) max_attempts)"
 )
 _HIDDEN = re.compile(r"CASE WHEN (.*) THEN true END", re.DOTALL)
 
 EQUIVALENT = {
-    ("start_jobs", "leased_at IS NOT NULL -> true"): (
+    ("jobs_start", "leased_at IS NOT NULL -> true"): (
         "a lease that ends in the future is a lease: the constraint jobs_lease_whole"
     ),
     ("cancel_matching", "status IN ('pending', 'running') #2 -> true"): (
@@ -121,7 +121,7 @@ def _mutants_of(topic: str, statement: str, text: str) -> Iterator[Mutant]:
 def _parts(text: str, begin: int) -> Iterator[tuple[int, int]]:
     """The parts joined by AND of the condition that begins at *begin*, and of a hidden one."""
     depth, start, cases = 0, begin, 0
-    for token in re.finditer(r"[()]|\bCASE\b|\bEND\b|\bAND\b|" + _END_OF_CLAUSE.pattern, text):
+    for token in re.finditer(r"[();]|\bCASE\b|\bEND\b|\bAND\b|" + _END_OF_CLAUSE.pattern, text):
         if token.start() < begin:
             continue
         word = token.group()
@@ -135,7 +135,7 @@ def _parts(text: str, begin: int) -> Iterator[tuple[int, int]]:
             yield from _part(text, start, token.start())
             start = token.end()
             continue
-        if depth < 0 or (_END_OF_CLAUSE.fullmatch(word) and not depth):
+        if depth < 0 or (not depth and (word == ";" or _END_OF_CLAUSE.fullmatch(word))):
             yield from _part(text, start, token.start())
             return
     yield from _part(text, start, len(text))

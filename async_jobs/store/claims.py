@@ -4,9 +4,10 @@
     scheduler   grants (`grant_claims`) for a second while workers ask and nothing but deadlines and
                 the capacity decides: none late, no tenant bounded, no breaker open. Until its next
                 look it leaves the hints of producers to them
-    worker      claims (`claim_due`) in a turn of its own, as schedulers take it, so that the count
+    worker      claims (`jobs_claim`) in a turn of its own, as schedulers take it, so that the count
                 and with it the capacity stay exact, with how many workers ever. Of its use cases it
-                takes the one whose most urgent job comes first, if that one was granted
+                takes the one whose most urgent job comes first, if that one was granted. The server
+                makes the whole turn: a worker that stops meanwhile delays nobody
 
 One version of the row less than lease and start, no scheduler on the way, and a slot that frees is
 filled by who freed it. The capacity is the scheduler's, whatever a worker's environment says. Who
@@ -19,17 +20,22 @@ turn looks for one.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
+from psycopg.errors import ActiveSqlTransaction
 from psycopg.rows import tuple_row
 
 from async_jobs.core.claims import Claimed
 from async_jobs.core.clock import Clock
-from async_jobs.store.door import Door
+from async_jobs.store.door import Door, Params
 from async_jobs.store.queries import query
-from async_jobs.store.turn import ASKED_SECONDS, PAUSE, Turn
+from async_jobs.store.started import started_jobs
+from async_jobs.store.turn import ASKED_SECONDS
 
 _ASK_FOR_GRANT = query("ask_for_grant", "claims")
-_TAKE_TURN = query("take_granted_turn", "claims")
+_CLAIM_DUE = query("claim_due", "claims")
+_JOB = 19
+"""So many columns of a claim are those of a job; then comes what the first row says."""
 
 
 class Claims:
@@ -38,6 +44,8 @@ class Claims:
     def __init__(self, door: Door, clock: Clock) -> None:
         self._door = door
         self._clock = clock
+        self._sees_stale = False
+        """Whether the server's default isolation is stricter than READ COMMITTED."""
 
     async def ask(self, use_cases: Collection[str]) -> None:
         """Ask schedulers for leave to claim jobs of these use cases; holds for ASKED_SECONDS."""
@@ -54,20 +62,32 @@ class Claims:
         lease_seconds: float,
     ) -> Claimed | None:
         """Claim up to *slots* jobs of the use case that comes next; None without any leave."""
+        head, *rows = await self._rows(
+            {
+                "use_cases": list(use_cases),
+                "queues": list(queues),
+                "slots": slots,
+                "worker": worker,
+                "lease_seconds": lease_seconds,
+                "now": self._clock.now(),
+            }
+        )
+        any_granted, some_wait, held, capacity = head[_JOB:]
+        if held is None:
+            return Claimed([], some_wait=some_wait) if any_granted else None
+        room = min(slots, capacity - held)
+        if room <= 0:
+            return Claimed([])
+        jobs = started_jobs([row[:_JOB] for row in rows])
+        use_case = jobs[0].use_case if jobs else ""
+        some_wait = len(jobs) == room or len(use_cases) > 1
+        return Claimed(jobs, use_case, held + len(jobs), capacity, some_wait)
+
+    async def _rows(self, params: Params) -> list[tuple[Any, ...]]:
+        if not self._sees_stale:
+            try:
+                return await self._door.rows(_CLAIM_DUE, params, tuple_row)
+            except ActiveSqlTransaction:
+                self._sees_stale = True
         async with self._door.transaction() as conn:
-            params = {"use_cases": list(use_cases), "now": self._clock.now(), **PAUSE}
-            [(any_granted, some_wait, use_case, capacity, has_turn)] = await self._door.rows(
-                _TAKE_TURN, params, tuple_row, on=conn
-            )
-            if not has_turn:
-                return Claimed([], some_wait=some_wait) if any_granted else None
-            turn = Turn(use_case=use_case, door=self._door, conn=conn, now=self._clock.now())
-            held = (await turn.count_in_flight()).total
-            room = min(slots, capacity - held)
-            if room <= 0:
-                return Claimed([])
-            jobs = await turn.claim_due(
-                room, queues=queues, worker=worker, lease_seconds=lease_seconds
-            )
-            some_wait = len(jobs) == room or len(use_cases) > 1
-            return Claimed(jobs, use_case, held + len(jobs), capacity, some_wait)
+            return await self._door.rows(_CLAIM_DUE, params, tuple_row, on=conn)

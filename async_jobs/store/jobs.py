@@ -324,9 +324,7 @@ class JobStore:
             "lease_seconds": lease_seconds,
             "now": self._clock.now(),
         }
-        return started_jobs(
-            await self._door.rows(query("start_leased"), params, tuple_row, prepare=False)
-        )
+        return started_jobs(await self._door.rows(query("start_leased"), params, tuple_row))
 
     async def finish(self, ended: Sequence[tuple[StartedJob, Outcome]]) -> set[UUID]:
         """Record how attempts ended; the ids it took effect on (the others lost their lease)."""

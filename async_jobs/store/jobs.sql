@@ -270,58 +270,24 @@ WHERE jobs.id = ticket.id
 RETURNING jobs.id;
 
 -- name: start_jobs
--- The only door into running. A second delivery of the same message finds it shut. What a client
--- may be unable to read leaves as text: one such row must not take its neighbours with it.
--- A ticket without lease_seq (a bare id) is taken for the lease the job has now.
-UPDATE jobs
-SET status = 'running',
-    attempts = attempts + 1,
-    started_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
-    first_started_at = coalesce(first_started_at, %(now)s::timestamptz, clock_timestamp()),
-    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-        + make_interval(secs => %(lease_seconds)s),
-    worker = %(worker)s,
-    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-FROM unnest(%(ids)b::uuid[], %(lease_seqs)b::bigint[]) AS ticket (id, lease_seq)
-WHERE jobs.id = ticket.id
-    AND jobs.lease_seq = coalesce(ticket.lease_seq, jobs.lease_seq)
-    AND CASE WHEN status = 'pending' AND leased_at IS NOT NULL
-        AND lease_expires_at > coalesce(%(now)s::timestamptz, clock_timestamp())
-        AND attempts < max_attempts THEN true END
-RETURNING
-    payload::text, jobs.id, jobs.lease_seq, tenant_id, use_case, type, queue, attempts,
+-- See functions.sql. What a client may be unable to read leaves as text: one such row must not take
+-- its neighbours with it.
+SELECT
+    payload::text, id, lease_seq, tenant_id, use_case, type, queue, attempts,
     max_attempts, backoff_policy::text, run_at, deadline_at, started_at, lease_expires_at,
     CASE WHEN first_run_at BETWEEN '1900-01-01 00:00Z' AND '9000-01-01 00:00Z' THEN first_run_at END,
     probe, attempts = 1 AND first_started_at >= started_at, timeout_seconds,
     CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
         'traceparent', trace_context ->> 'traceparent',
         'tracestate', trace_context ->> 'tracestate',
-        'previous', trace_context ->> 'previous')::text END;
+        'previous', trace_context ->> 'previous')::text END
+FROM jobs_start(
+    %(ids)b::uuid[], %(lease_seqs)b::bigint[], %(worker)s::text, %(lease_seconds)s::float8,
+    %(now)s::timestamptz);
 
 -- name: start_leased
--- PostgreSQL as the transport: pick leased jobs of these queues and start them in one step.
--- The inner query reads what is in flight, which capacity bounds, never the backlog.
-UPDATE jobs
-SET status = 'running',
-    attempts = attempts + 1,
-    started_at = coalesce(%(now)s::timestamptz, clock_timestamp()),
-    first_started_at = coalesce(first_started_at, %(now)s::timestamptz, clock_timestamp()),
-    lease_expires_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-        + make_interval(secs => %(lease_seconds)s),
-    worker = %(worker)s,
-    updated_at = coalesce(%(now)s::timestamptz, clock_timestamp())
-WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs
-        WHERE leased_at IS NOT NULL
-            AND status = 'pending'
-            AND queue = ANY (%(queues)s::text[])
-            AND lease_expires_at > coalesce(%(now)s::timestamptz, clock_timestamp())
-            AND attempts < max_attempts
-        ORDER BY deadline_at, priority DESC, id
-        LIMIT %(slots)s
-        FOR UPDATE SKIP LOCKED
-    ))
-RETURNING
+-- See functions.sql; the columns are those of start_jobs.
+SELECT
     payload::text, id, lease_seq, tenant_id, use_case, type, queue, attempts, max_attempts,
     backoff_policy::text, run_at, deadline_at, started_at, lease_expires_at,
     CASE WHEN first_run_at BETWEEN '1900-01-01 00:00Z' AND '9000-01-01 00:00Z' THEN first_run_at END,
@@ -329,7 +295,10 @@ RETURNING
     CASE WHEN trace_context IS NOT NULL THEN jsonb_build_object(
         'traceparent', trace_context ->> 'traceparent',
         'tracestate', trace_context ->> 'tracestate',
-        'previous', trace_context ->> 'previous')::text END;
+        'previous', trace_context ->> 'previous')::text END
+FROM jobs_start_leased(
+    %(queues)s::text[], %(slots)s::int, %(worker)s::text, %(lease_seconds)s::float8,
+    %(now)s::timestamptz);
 
 -- name: extend_attempts
 -- The heartbeat: every attempt of a worker in one statement. What does not come back is lost.
@@ -343,49 +312,12 @@ WHERE jobs.id = held.id
 RETURNING jobs.id, cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: finish_attempts
--- Succeed, retry, snooze, bury, cancel and release of running jobs are one statement.
--- The fence is in the join: who no longer holds the lease writes nothing.
--- A job whose cancel was asked for never goes back to pending.
--- A column that is NULL as a whole says: succeeded, no error, no result, as nearly always.
--- The next attempt of a traced job links to this one, as far as it has a `traceparent`.
--- delay_seconds NULL leaves run_at, and so the deadline, where it was (release).
-UPDATE jobs
-SET status = CASE WHEN outcome.status = 'pending' AND cancel_requested_at IS NOT NULL
-        THEN 'cancelled' ELSE outcome.status END,
-    finished_at = CASE WHEN outcome.status <> 'pending' OR cancel_requested_at IS NOT NULL
-        THEN clock.now END,
-    due = outcome.status = 'pending' AND cancel_requested_at IS NULL
-        AND coalesce(outcome.delay_seconds, 0) <= 0,
-    attempts = attempts - outcome.attempts_back,
-    is_retry = is_retry OR outcome.status = 'pending' AND outcome.attempts_back = 0,
-    probe = false,
-    run_at = coalesce(outcome.run_at, jobs.run_at),
-    deadline_at = coalesce(outcome.run_at, jobs.run_at) + delay_tolerance,
-    first_run_at = CASE WHEN outcome.run_at IS NOT NULL
-        THEN coalesce(first_run_at, jobs.run_at) ELSE first_run_at END,
-    leased_at = NULL,
-    lease_expires_at = NULL,
-    last_error = coalesce(outcome.error::jsonb, last_error),
-    trace_context = CASE WHEN outcome.traceparent IS NULL THEN trace_context
-        ELSE trace_context || jsonb_build_object('previous', outcome.traceparent) END,
-    result = outcome.result::jsonb,
-    updated_at = clock.now
-FROM (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now OFFSET 0) AS clock
-CROSS JOIN LATERAL (
-    SELECT id, lease_seq, delay_seconds, error, result, traceparent,
-        coalesce(status, 'succeeded') AS status, coalesce(attempts_back, 0) AS attempts_back,
-        CASE WHEN status = 'pending'
-            THEN clock.now + make_interval(secs => delay_seconds) END AS run_at
-    FROM unnest(
-            %(ids)b::uuid[], %(lease_seqs)b::bigint[], %(statuses)s::text[],
-            %(delays_seconds)s::float8[], %(attempts_back)s::int[], %(errors)s::text[],
-            %(results)s::text[], %(traceparents)s::text[]
-        ) AS told (id, lease_seq, status, delay_seconds, attempts_back, error, result, traceparent)
-) AS outcome
-WHERE jobs.id = outcome.id
-    AND jobs.lease_seq = outcome.lease_seq
-    AND CASE WHEN jobs.status = 'running' THEN true END
-RETURNING jobs.id;
+-- Succeed, retry, snooze, bury, cancel and release of running jobs: see functions.sql.
+SELECT id
+FROM jobs_finish(
+    %(ids)b::uuid[], %(lease_seqs)b::bigint[], %(statuses)s::text[], %(delays_seconds)s::float8[],
+    %(attempts_back)s::int[], %(errors)s::text[], %(results)s::text[], %(traceparents)s::text[],
+    %(now)s::timestamptz) AS id;
 
 -- name: rescue_jobs
 -- Take back what nobody renewed. A leased job that was never started waits again as it was; a

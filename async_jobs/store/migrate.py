@@ -3,6 +3,8 @@
     version   is written in the comment of the table `jobs`: one table stays one table
     one file  additive, idempotent, never edited after a release; its first line says `-- online`
               when code one version older keeps working while it runs (the rule)
+    functions those of `functions.sql`, replaced as a whole after the last file; whoever changes one
+              adds a file, so that the version tells who has it
     ddl()     all files as one DO block behind one advisory lock: one statement, so it is
               all or nothing, and ten containers may run it at once
 
@@ -21,13 +23,17 @@ import psycopg
 from psycopg.rows import scalar_row
 
 from async_jobs.errors import SchemaOutdated
+from async_jobs.store.queries import statements
 
 _FILE = re.compile(r"(\d{4})_[a-z_]+\.sql")
 _VERSION: LiteralString = r"""
-    SELECT coalesce(
-        substring(obj_description(to_regclass('jobs'), 'pg_class') from 'async_jobs schema (\d+)'),
-        '0')::int
+    SELECT least(
+        coalesce(substring(
+            obj_description(to_regclass('jobs'), 'pg_class') from 'async_jobs schema (\d+)'
+        ), '0')::int,
+        CASE WHEN to_regproc('jobs_claim') IS NULL THEN 7 END)
 """
+"""A dump of the tables alone leaves the functions behind, which came with version 8."""
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -49,10 +55,11 @@ def latest_version() -> int:
 def ddl() -> LiteralString:
     """The whole schema as one idempotent statement."""
     body = "\n".join(text for _, text in migrations())
+    functions = b"\n".join(text + b";" for text in statements("functions").values()).decode()
     script: LiteralString = (  # ty: ignore[invalid-assignment] # made of our own files only
         "DO $async_jobs$\nBEGIN\n"
         "PERFORM pg_advisory_xact_lock(hashtextextended('async_jobs schema', 0));\n"
-        f"{body}\n"
+        f"{body}\n{functions}\n"
         f"COMMENT ON TABLE jobs IS 'async_jobs schema {latest_version()}';\n"
         "END\n$async_jobs$;\n"
     )

@@ -28,12 +28,11 @@ from psycopg.rows import class_row, tuple_row
 
 from async_jobs.core.fairness import Flow
 from async_jobs.core.window import OLD_SECONDS
-from async_jobs.models import JobStatus, Leased, StartedJob
+from async_jobs.models import JobStatus, Leased
 from async_jobs.store.door import Connection, Door
 from async_jobs.store.ladder import ControlTables
 from async_jobs.store.late import EndedLate, end_late
 from async_jobs.store.queries import query
-from async_jobs.store.started import started_jobs
 
 _LOCK_USE_CASE = query("lock_use_case", "turn")
 _COUNT_IN_FLIGHT = query("count_in_flight", "turn")
@@ -45,13 +44,10 @@ _LEASE_CHOSEN = query("lease_chosen", "turn")
 _SAMPLE_FINISHED = query("sample_finished", "turn")
 _HINT_LEASED = query("hint_leased", "turn")
 _GRANT_CLAIMS = query("grant_claims", "claims")
-_CLAIM_DUE = query("claim_due", "claims")
 
 LONGEST_PAUSE_SECONDS = 2.5
 """Far more than a pass needs between two statements; with the others' pause of at most 1 s
 (`scheduler/dispatch.py`) a stopped scheduler delays its use case by less than 5 s."""
-
-PAUSE = {"longest_pause_ms": str(round(LONGEST_PAUSE_SECONDS * 1_000))}
 
 ASKED_SECONDS = 3.0
 """How long a worker's asking for leave to claim counts; it asks again after a third of it."""
@@ -153,20 +149,6 @@ class Turn:
         """Leave for workers to claim waiting jobs up to *capacity*, which ends by itself."""
         params = self._params(capacity=capacity, seconds=seconds)
         await self.door.rows(_GRANT_CLAIMS, params, tuple_row, on=self.conn)
-
-    async def claim_due(
-        self, slots: int, *, queues: Sequence[str], worker: str, lease_seconds: float
-    ) -> list[StartedJob]:
-        """Lease and start up to *slots* waiting jobs of these queues, earliest deadline first."""
-        return started_jobs(
-            await self._rows(
-                _CLAIM_DUE,
-                slots=slots,
-                queues=list(queues),
-                worker=worker,
-                lease_seconds=lease_seconds,
-            )
-        )
 
     async def end_late(self, status: JobStatus, *, most: int) -> list[EndedLate]:
         """End up to *most* waiting jobs whose deadline has passed, as cancelled or dead."""
@@ -272,7 +254,7 @@ async def take_turn(
             "use_case": use_case,
             "now": now,
             "asked_seconds": ASKED_SECONDS,
-            **PAUSE,
+            "longest_pause_ms": str(round(LONGEST_PAUSE_SECONDS * 1_000)),
         }
         [(granted, pressure, controlled, asked, grant_capacity)] = await door.rows(
             _LOCK_USE_CASE, params, tuple_row, on=conn

@@ -30,6 +30,8 @@ STEADY_JOBS = 5
 STEADY_SECONDS = 1.0
 PICK_EVERY_SECONDS = 0.05
 """How often a worker that claims looks for what a scheduler leased; after a hint, at once."""
+CLAIM_FIRST_SECONDS = 0.5
+"""For so long at most producers' hints make it claim instead."""
 
 
 class ClaimDesk(Protocol):
@@ -89,10 +91,11 @@ class Claimer:
         """Whether somebody may claim, as far as was seen a moment ago."""
         return self._monotonic() < self._leave_until
 
-    def is_pick_due(self) -> bool:
-        """Whether to look for leased jobs before the next claim."""
+    def is_pick_due(self, *, hinted: bool = False) -> bool:
+        """Whether to look for leased jobs before the next claim, to which a producer *hinted*."""
         now = self._monotonic()
-        if now < self._pick_at and now < self._leave_until:
+        due_at = self._pick_at + (CLAIM_FIRST_SECONDS if hinted else 0.0)
+        if now < due_at and now < self._leave_until:
             return False
         self._pick_at = now + PICK_EVERY_SECONDS
         return True

@@ -60,6 +60,7 @@ class PostgresReceiver:
         self._claimer = claimer
         self._bell = asyncio.Event()
         self._was_leased = False
+        self._was_told = False
         self._pause_seconds = 0.0
         self._quiet_looks = 0
         self._was_rung = False
@@ -74,6 +75,7 @@ class PostgresReceiver:
     def heard_due(self, use_case: str) -> None:
         """A producer's hint came in: jobs of *use_case* wait, to be claimed or leased."""
         if self._claimer is not None and self._claimer.heard_due(use_case):
+            self._was_told = True
             self._bell.set()
 
     async def wait(self, slots: int) -> None:
@@ -99,10 +101,11 @@ class PostgresReceiver:
         return jobs
 
     async def _take(self, claimer: Claimer, slots: int, rang: bool) -> list[StartedJob]:
-        """Pick what is leased, then claim what there is room for."""
+        """Pick what is leased, then claim what there is room for; what a producer told of first."""
+        told, self._was_told = self._was_told, False
         if rang:
             claimer.rang()
-        jobs = await self._pick(slots) if rang or claimer.is_pick_due() else []
+        jobs = await self._pick(slots) if rang or claimer.is_pick_due(hinted=told) else []
         if jobs:
             claimer.is_busy()
         with _kept(jobs):

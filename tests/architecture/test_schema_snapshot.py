@@ -37,6 +37,7 @@ DESCRIBED_INDEXES = {
     "idx_jobs_dedupe_key",
 }
 
+FUNCTIONS = ["jobs_claim", "jobs_finish", "jobs_start", "jobs_start_leased"]
 CONTROL_TABLES = [
     "jobs_audit",
     "jobs_breakers",
@@ -82,6 +83,10 @@ OTHER_OBJECTS = """
     SELECT format('function %s', proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
     ORDER BY 1
 """
+SOURCES = """
+    SELECT replace(pg_get_functiondef(oid), 'public.', '') FROM pg_proc
+    WHERE pronamespace = 'public'::regnamespace ORDER BY proname
+"""
 COMMENT = "SELECT obj_description(to_regclass('jobs'), 'pg_class')"
 
 
@@ -92,6 +97,7 @@ def test_the_schema_is_that_of_the_snapshot(database: str) -> None:
         lines += [",\n".join(f"    {line}" for line in _texts(conn, OPTIONS)), ");"]
         lines += [f"{line};" for line in _texts(conn, INDEXES)]
         lines += [f"comment: {line}" for line in _texts(conn, COMMENT)]
+        lines += _texts(conn, SOURCES)
 
     assert matches_snapshot("schema.sql", "\n".join(lines) + "\n"), (
         "The schema has changed. If that is meant, run the tests of this folder once with "
@@ -113,9 +119,12 @@ def test_every_described_index_is_there(database: str) -> None:
     assert set(indexes) >= DESCRIBED_INDEXES
 
 
-def test_beside_the_table_of_jobs_stand_only_the_named_control_tables(database: str) -> None:
+def test_beside_the_table_of_jobs_stand_only_the_named_tables_and_functions(database: str) -> None:
     with psycopg.connect(database) as conn:
-        assert _texts(conn, OTHER_OBJECTS) == [f"table {name}" for name in CONTROL_TABLES]
+        assert _texts(conn, OTHER_OBJECTS) == [
+            *(f"function {name}" for name in FUNCTIONS),
+            *(f"table {name}" for name in CONTROL_TABLES),
+        ]
 
 
 def _texts(conn: psycopg.Connection[tuple[str]], sql: str) -> list[str]:

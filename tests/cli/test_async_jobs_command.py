@@ -113,7 +113,7 @@ def test_migrate_checks_without_changing_and_then_creates_the_schema(
     database: str,
 ) -> None:
     with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute("DROP TABLE jobs")
+        conn.execute("DROP TABLE jobs CASCADE")
         before = run("migrate", "--check", ASYNC_JOBS_DB_DSN=database)
         made = run("migrate", ASYNC_JOBS_DB_DSN=database)
         after = run("migrate", "--check", ASYNC_JOBS_DB_DSN=database)
@@ -146,7 +146,7 @@ def test_an_api_that_anybody_could_call_does_not_start(
 
 def test_an_api_without_a_schema_does_not_start_and_says_what_to_run(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute("DROP TABLE jobs")
+        conn.execute("DROP TABLE jobs CASCADE")
     done = run("api", "--port", "0", ASYNC_JOBS_DB_DSN=database, ASYNC_JOBS_ENQUEUE_AUTH_TOKEN="x")
 
     assert done.returncode == 1

@@ -134,7 +134,7 @@ def test_what_is_wrong_is_told_with_what_to_do(database: str) -> None:
 
 def test_a_database_without_the_schema_is_told_to_migrate(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute("DROP TABLE jobs, jobs_processes")
+        conn.execute("DROP TABLE jobs, jobs_processes CASCADE")
 
     ended = ask(dsn=database)
 

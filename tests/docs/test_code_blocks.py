@@ -49,7 +49,7 @@ async def test_a_block_that_needs_a_database_runs(
 @pytest.mark.parametrize("block", blocks("python", "runs: empty database"), ids=_place)
 async def test_a_block_that_needs_an_empty_database_runs(block: Block, database: str) -> None:
     with psycopg.connect(database) as conn:
-        conn.execute("DROP TABLE jobs")
+        conn.execute("DROP TABLE jobs CASCADE")
 
     await run(block, {PLACEHOLDER_DSN: database})
 

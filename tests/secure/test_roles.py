@@ -83,7 +83,7 @@ NEEDED = {
         "report_gone grant_claims"
     ),
     "worker": (
-        f"{PRODUCING} ping ask_for_grant take_granted_turn count_in_flight claim_due "
+        f"{PRODUCING} ping ask_for_grant claim_due "
         "start_jobs start_leased extend_attempts finish_attempts "
         "report_endings add_slo prune_slo report_alive report_gone"
     ),

@@ -145,3 +145,12 @@ class JobFactory:
         async with self.store.take_turn(use_case) as turn:
             assert turn is not None
             return await turn.lease_due(slots, lease_seconds=self.lease_seconds)
+
+
+async def granted(store: JobStore, use_case: str = "mail", *, capacity: int) -> None:
+    """Leave for workers to claim jobs of *use_case*, for an hour."""
+    await store.claims.ask([use_case])
+    async with store.take_turn(use_case) as turn:
+        assert turn is not None
+        assert turn.asked
+        await turn.grant(capacity, seconds=3_600.0)

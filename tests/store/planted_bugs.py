@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import psycopg
 import pytest
 
 from async_jobs.store import late, turn
 from async_jobs.store.queries import statements
 
-TOPICS = ("jobs", "turn", "late")
+TOPICS = ("jobs", "turn", "late", "functions")
 _CONSTANTS = {
     "lease_due": (turn, "_LEASE_DUE"),
     "lease_chosen": (turn, "_LEASE_CHOSEN"),
@@ -28,33 +31,33 @@ class Bug(NamedTuple):
 
 
 _EXPIRED = "lease_expires_at <= coalesce(%(now)s::timestamptz, clock_timestamp())"
-_LIVE = "AND lease_expires_at > coalesce(%(now)s::timestamptz, clock_timestamp())"
+_LIVE = "AND lease_expires_at > coalesce(told_now, clock_timestamp())"
 ROW_BUGS = (
     Bug(
         "a worker that lost its lease records an outcome",
-        "finish_attempts",
+        "jobs_finish",
         "AND jobs.lease_seq = outcome.lease_seq",
         "",
     ),
     Bug(
         "an outcome counts though nothing runs",
-        "finish_attempts",
+        "jobs_finish",
         "CASE WHEN jobs.status = 'running' THEN true END",
         "true",
     ),
     Bug(
         "a retry forgets that a cancel was asked for",
-        "finish_attempts",
+        "jobs_finish",
         "'pending' AND cancel_requested_at IS NOT NULL",
         "'pending' AND false",
     ),
     Bug(
         "a snooze keeps the attempt",
-        "finish_attempts",
+        "jobs_finish",
         "attempts - outcome.attempts_back",
         "attempts",
     ),
-    Bug("a ticket opens a lease that ran out", "start_jobs", _LIVE, ""),
+    Bug("a ticket opens a lease that ran out", "jobs_start", _LIVE, ""),
     Bug("an old ticket is given back", "release_jobs", "AND jobs.lease_seq = ticket.lease_seq", ""),
     Bug(
         "a heartbeat renews another's lease",
@@ -105,13 +108,23 @@ def bug_id(bug: Bug) -> str:
     return bug.name.replace(" ", "_")
 
 
-def plant(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the test ends the store runs the statement with the wrong text."""
+@contextmanager
+def planted(bug: Bug, monkeypatch: pytest.MonkeyPatch, database: str) -> Iterator[None]:
+    """The store runs the statement with the wrong text, or *database* has the function with it."""
     known = {name: text for topic in TOPICS for name, text in statements(topic).items()}
-    text = known[bug.statement].decode()
-    assert text.count(bug.right) >= 1, "the statement does not say that any more"
-    planted = text.replace(bug.right, bug.wrong).encode()
+    right = known[bug.statement]
+    assert right.decode().count(bug.right) >= 1, "the statement does not say that any more"
+    wrong = right.decode().replace(bug.right, bug.wrong).encode()
+    if bug.statement in statements("functions"):
+        with psycopg.connect(database, autocommit=True) as conn:
+            conn.execute(wrong)
+            try:
+                yield
+            finally:
+                conn.execute(right)
+        return
     if bug.statement in _CONSTANTS:
-        monkeypatch.setattr(*_CONSTANTS[bug.statement], planted)
+        monkeypatch.setattr(*_CONSTANTS[bug.statement], wrong)
     else:
-        monkeypatch.setitem(statements("jobs"), bug.statement, planted)
+        monkeypatch.setitem(statements("jobs"), bug.statement, wrong)
+    yield

@@ -14,18 +14,10 @@ from async_jobs.core.claims import Claimed
 from async_jobs.models import JobStatus
 from async_jobs.store.jobs import JobStore
 
-from .factories import LEASE_SECONDS, SUCCEEDED, JobFactory, SettableClock, new_job
+from .factories import LEASE_SECONDS, SUCCEEDED, JobFactory, SettableClock, granted, new_job
 
 CAPACITY = 5
 BACKLOG = 60
-
-
-async def granted(store: JobStore, use_case: str = "mail", *, capacity: int = CAPACITY) -> None:
-    await store.claims.ask([use_case])
-    async with store.take_turn(use_case) as turn:
-        assert turn is not None
-        assert turn.asked
-        await turn.grant(capacity, seconds=3_600.0)
 
 
 async def claim(
@@ -47,7 +39,7 @@ def ids(claimed: Claimed | None) -> list[Any]:
 async def test_it_leases_and_starts_the_most_urgent_jobs(store: JobStore, jobs: JobFactory) -> None:
     patient = await jobs.waiting(delay_tolerance_seconds=90.0)
     urgent = await jobs.waiting(delay_tolerance_seconds=30.0)
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
 
     claimed = await claim(store, slots=1)
 
@@ -62,7 +54,7 @@ async def test_what_was_claimed_is_recorded_like_any_attempt(
     store: JobStore, jobs: JobFactory
 ) -> None:
     job = await jobs.waiting()
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
     claimed = await claim(store)
     assert claimed is not None
 
@@ -77,7 +69,7 @@ async def test_without_leave_nothing_is_claimed(store: JobStore, jobs: JobFactor
     await store.claims.ask(["mail"])
 
     asked = await claim(store)
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
     async with store.take_turn("mail") as turn:
         assert turn is not None
         await turn.grant(0, seconds=0.0)
@@ -92,7 +84,7 @@ async def test_a_late_job_is_left_to_the_scheduler(
 ) -> None:
     await jobs.waiting(delay_tolerance_seconds=1.0)
     await jobs.waiting(delay_tolerance_seconds=3_600.0)
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
     clock.advance(2.0)
 
     assert await claim(store) == Claimed([])
@@ -103,7 +95,7 @@ async def test_it_keeps_to_the_capacity_that_was_granted(store: JobStore, jobs: 
     await jobs.running()
     for _ in range(9):
         await jobs.waiting()
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
 
     first, second = await claim(store), await claim(store)
 
@@ -117,7 +109,7 @@ async def test_a_use_case_without_leave_that_comes_first_holds_the_others_back(
 ) -> None:
     await jobs.waiting(use_case="label", delay_tolerance_seconds=5.0)
     await jobs.waiting()
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
 
     behind = await claim(store, "mail", "label")
     alone = await claim(store, "mail")
@@ -131,8 +123,8 @@ async def test_of_two_with_leave_the_more_urgent_goes_first(
 ) -> None:
     await jobs.waiting(delay_tolerance_seconds=50.0)
     label = await jobs.waiting(use_case="label", delay_tolerance_seconds=5.0)
-    await granted(store)
-    await granted(store, "label")
+    await granted(store, capacity=CAPACITY)
+    await granted(store, "label", capacity=CAPACITY)
 
     claimed = await claim(store, "mail", "label")
 
@@ -142,7 +134,7 @@ async def test_of_two_with_leave_the_more_urgent_goes_first(
 
 async def test_it_waits_for_nobody_who_has_the_turn(store: JobStore, jobs: JobFactory) -> None:
     await jobs.waiting()
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
 
     async with store.take_turn("mail"):
         meanwhile = await claim(store)
@@ -153,7 +145,7 @@ async def test_it_waits_for_nobody_who_has_the_turn(store: JobStore, jobs: JobFa
 async def test_jobs_of_another_queue_are_left(store: JobStore, jobs: JobFactory) -> None:
     foreign = await jobs.waiting(queue="elsewhere", delay_tolerance_seconds=5.0)
     own = await jobs.waiting()
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
 
     claimed = await claim(store)
 
@@ -166,7 +158,7 @@ async def test_a_job_without_an_attempt_left_does_not_keep_the_others_from_being
 ) -> None:
     spent, own = await jobs.waiting(), await jobs.waiting()
     db.execute("UPDATE jobs SET attempts = max_attempts WHERE id = %s", [spent.id])
-    await granted(store)
+    await granted(store, capacity=CAPACITY)
 
     assert ids(await claim(store)) == [own.id]
 
@@ -196,7 +188,7 @@ async def test_workers_that_claim_beside_schedulers_never_pass_the_capacity(
     wide_store: JobStore, wide_pool: AsyncConnectionPool[Any], db: psycopg.Connection[Any]
 ) -> None:
     await wide_store.enqueue([new_job(delay_tolerance_seconds=3_600.0) for _ in range(BACKLOG)])
-    await granted(wide_store)
+    await granted(wide_store, capacity=CAPACITY)
     highest: list[int] = []
     claims: Counter[Any] = Counter()
     finished = 0

@@ -13,7 +13,7 @@ from async_jobs.core.filters import Verb
 from async_jobs.models import JobStatus, Ticket
 from async_jobs.store.jobs import JobStore
 
-from .factories import BURIED, LEASE_SECONDS, JobFactory, SettableClock
+from .factories import BURIED, LEASE_SECONDS, JobFactory, SettableClock, granted
 from .test_pairs import (
     MOVES,
     PASS_BY,
@@ -134,6 +134,8 @@ async def test_a_move_of_a_batch_passes_by_a_row_that_somebody_holds(
     one, other = await two_in(SKIPPING[move], side)
     if move is promote:
         side.clock.advance(60)
+    if move is claim:
+        await granted(side.store, capacity=5)
     before = await look(side.conn, one.job_id)
     with db.transaction():
         db.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", [one.job_id])

@@ -15,7 +15,7 @@ from async_jobs.errors import QuotaExceeded
 from async_jobs.models import JobStatus
 from async_jobs.store.jobs import JobStore
 
-from .factories import JobFactory, new_job
+from .factories import JobFactory, granted, new_job
 
 pytestmark = pytest.mark.own_session
 
@@ -67,6 +67,25 @@ async def test_a_turn_counts_what_was_committed_after_it_began(
         after = (await turn.count_in_flight()).total
 
     assert (before, after) == (0, 1)
+
+
+async def test_a_claim_never_counts_by_a_snapshot_from_before_its_turn(
+    strict_store: JobStore, db: psycopg.Connection[Any]
+) -> None:
+    """The function refuses to; the store calls it in a transaction that is READ COMMITTED."""
+    await granted(strict_store, capacity=2)
+    await strict_store.enqueue([new_job() for _ in range(5)])
+    with pytest.raises(psycopg.errors.ActiveSqlTransaction):
+        db.execute("SELECT jobs_claim('{mail}', '{mail-queue}', 9, 'w', 30, NULL)")
+
+    claims = [
+        await strict_store.claims.claim(
+            ["mail"], ["mail-queue"], slots=9, worker="w", lease_seconds=30.0
+        )
+        for _ in range(2)
+    ]
+
+    assert [claimed and len(claimed.jobs) for claimed in claims] == [2, 0]
 
 
 async def test_who_waited_for_another_enqueue_of_the_tenant_counts_its_jobs(

@@ -17,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from psycopg.errors import IntegrityError
 from psycopg_pool import AsyncConnectionPool
 
-from .planted_bugs import WALK_BUGS, Bug, bug_id, plant
+from .planted_bugs import WALK_BUGS, Bug, bug_id, planted
 from .walk_on import WholeMachine
 
 WALKS = int(os.environ.get("WALKS", "100"))
@@ -63,9 +63,11 @@ def test_the_statements_and_the_model_agree_on_every_walk(database: str) -> None
 def test_a_planted_bug_is_found_by_a_walk(
     database: str, bug: Bug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plant(bug, monkeypatch)
-
-    with walks(database) as machine, pytest.raises((AssertionError, IntegrityError)):
+    with (
+        planted(bug, monkeypatch, database),
+        walks(database) as machine,
+        pytest.raises((AssertionError, IntegrityError)),
+    ):
         walk(
             machine,
             max_examples=WALKS_FOR_A_BUG,

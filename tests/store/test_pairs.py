@@ -36,6 +36,7 @@ from .factories import (
     SUCCEEDED,
     JobFactory,
     SettableClock,
+    granted,
 )
 
 Connection = psycopg.AsyncConnection[Any]
@@ -93,9 +94,9 @@ async def lease(side: Side) -> None:
 
 
 async def claim(side: Side) -> None:
-    async with side.store.take_turn("mail") as turn:
-        if turn is not None:
-            await turn.claim_due(5, queues=["mail-queue"], worker="w", lease_seconds=LEASE_SECONDS)
+    await side.store.claims.claim(
+        ["mail"], ["mail-queue"], slots=5, worker="w", lease_seconds=LEASE_SECONDS
+    )
 
 
 async def release(side: Side) -> None:
@@ -248,6 +249,7 @@ async def test_two_moves_on_one_row_end_as_in_some_order(database: str, first: M
         await psycopg.AsyncConnection.connect(database, autocommit=True) as other,
     ):
         ring = Ring(one, other)
+        await granted(ring.jobs.store, capacity=5)
         for second, state in product(MOVES, STATES):
             await play(ring, state, first, second)
 

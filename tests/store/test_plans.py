@@ -58,6 +58,12 @@ FROM unnest(%(shapes)s::text[]) AS shape,
         ELSE make_interval(secs => mod(n, 5000)) END AS at) AS t
 """
 
+GRANT = b"""
+INSERT INTO jobs_grants SELECT use_case, now(), 1000, now() + interval '1 day'
+FROM unnest(%s::text[]) AS use_case
+ON CONFLICT DO NOTHING
+"""
+
 Params = dict[str, Any]
 BEFORE_ALL_FLOWS: Params = {
     "after_tenant": "",
@@ -99,6 +105,7 @@ class Table:
         for index in indexes:
             self.conn.execute(index.encode())
         self.conn.execute("VACUUM ANALYZE jobs")
+        self.conn.execute(GRANT, [list(USE_CASES)])
 
     def ids_of(self, use_case: str, status: str) -> list[UUID]:
         """Jobs of *use_case* that are running, or pending and leased."""
@@ -169,14 +176,13 @@ def statements_for(table: Table, use_case: str) -> Iterator[tuple[str, Params, i
     yield "lease_due", {**now, "use_case": use_case}, BATCH, False
     turn = {**now, "longest_pause_ms": "2500", "asked_seconds": 3.0}
     yield "lock_use_case", {**turn, "use_case": use_case}, 1, True
-    yield "take_granted_turn", {**turn, "use_cases": list(USE_CASES)}, 1, True
-    yield "claim_due", {**now, "use_case": use_case, "queues": ["mail"]}, BATCH, False
+    yield "claim_due", {**now, "use_cases": [use_case], "queues": ["mail"]}, BATCH, True
     ages = {"old_seconds": 0.5, "new_seconds": 1.0}
     yield "count_in_flight", {**now, "use_case": use_case, **ages}, 6 * BATCH, True
     yield "start_jobs", {**now, "ids": leased, "lease_seqs": [1] * BATCH}, BATCH, True
     yield "extend_attempts", {**now, "ids": running, "lease_seqs": [1] * BATCH}, BATCH, True
     yield "finish_attempts", finishes(running), BATCH, True
-    yield "start_leased", {**now, "queues": ["mail"]}, 20 * BATCH, False
+    yield "start_leased", {**now, "queues": ["mail"]}, 20 * BATCH, True
     yield "rescue_jobs", now, 20 * BATCH, False
     yield "promote_due", now, BATCH, False
     yield "survey", {"now": MIDNIGHT, "use_cases": list(USE_CASES)}, 20 * BATCH, True

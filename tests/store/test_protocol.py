@@ -33,9 +33,10 @@ from .factories import (
     SNOOZED,
     SUCCEEDED,
     SettableClock,
+    granted,
     new_job,
 )
-from .planted_bugs import ROW_BUGS, Bug, bug_id, plant
+from .planted_bugs import ROW_BUGS, Bug, bug_id, planted
 from .test_pairs import Held
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -82,6 +83,7 @@ class Table:
         job = new_job(max_attempts=2)
         self.job_id = job.id
         await self.store.enqueue([job])
+        await granted(self.store, capacity=1)
 
     def write(self, row: Row) -> None:
         leased_at = None if row.lease == NONE else MIDNIGHT - timedelta(seconds=LEASE_SECONDS)
@@ -137,9 +139,10 @@ async def lease_chosen(table: Table, _: int) -> None:
 
 
 async def claim(table: Table, _: int) -> None:
-    async with table.store.take_turn("mail") as turn:
-        assert turn is not None
-        await turn.claim_due(1, queues=["mail-queue"], worker="w", lease_seconds=LEASE_SECONDS)
+    claimed = await table.store.claims.claim(
+        ["mail"], ["mail-queue"], slots=1, worker="w", lease_seconds=LEASE_SECONDS
+    )
+    assert claimed is not None
 
 
 async def rescue(table: Table, _: int) -> None:
@@ -264,12 +267,12 @@ async def test_a_bug_that_is_planted_in_a_move_is_found(
     store: JobStore,
     clock: SettableClock,
     db: psycopg.Connection[Any],
+    database: str,
     bug: Bug,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plant(bug, monkeypatch)
+    with planted(bug, monkeypatch, database):
+        found = differences(Table(store, clock, db))
 
-    found = differences(Table(store, clock, db))
-
-    assert await anext(found, None) is not None
-    await found.aclose()
+        assert await anext(found, None) is not None
+        await found.aclose()

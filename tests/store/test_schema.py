@@ -62,7 +62,7 @@ def shape(conn: psycopg.Connection[Any]) -> list[Any]:
 @pytest.mark.slow
 def test_ten_processes_may_apply_the_schema_at_once(db: psycopg.Connection[Any]) -> None:
     expected = shape(db)
-    db.execute("DROP TABLE jobs")
+    db.execute("DROP TABLE jobs CASCADE")
     with db.transaction():
         # Held until all ten stand before the door: then they run at the same moment.
         db.execute("SELECT pg_advisory_xact_lock(77)")
@@ -140,7 +140,7 @@ def test_every_job_lives_in_one_table_beside_small_control_tables(
 
 
 def test_the_ddl_is_one_statement_that_fails_as_a_whole(db: psycopg.Connection[Any]) -> None:
-    db.execute("DROP TABLE jobs")
+    db.execute("DROP TABLE jobs CASCADE")
     # A view in the place of the table makes the script fail after its first statements.
     db.execute("CREATE VIEW jobs AS SELECT 1 AS id")
     with pytest.raises(psycopg.Error):
@@ -159,7 +159,7 @@ def test_migrations_are_numbered_without_gaps_and_say_that_they_run_online() -> 
 async def test_a_database_without_the_table_is_outdated(
     live_store: JobStore, db: psycopg.Connection[Any]
 ) -> None:
-    db.execute("DROP TABLE jobs")
+    db.execute("DROP TABLE jobs CASCADE")
 
     with pytest.raises(SchemaOutdated, match=r"version 0, .* needs \d+.*--init-db"):
         await live_store.check_schema()
@@ -169,6 +169,19 @@ async def test_a_lost_comment_is_repaired_by_the_next_run(
     live_store: JobStore, db: psycopg.Connection[Any]
 ) -> None:
     db.execute("COMMENT ON TABLE jobs IS NULL")
+
+    await live_store.init_schema()
+
+    await live_store.check_schema()
+
+
+async def test_a_database_with_the_tables_alone_is_outdated_and_repaired_by_the_next_run(
+    live_store: JobStore, db: psycopg.Connection[Any]
+) -> None:
+    """As a dump of tables leaves it."""
+    db.execute("DROP FUNCTION jobs_claim, jobs_finish, jobs_start, jobs_start_leased")
+    with pytest.raises(SchemaOutdated, match="version 7"):
+        await live_store.check_schema()
 
     await live_store.init_schema()
 

@@ -16,6 +16,7 @@ from .factories import (
     SUCCEEDED,
     JobFactory,
     SettableClock,
+    granted,
 )
 
 
@@ -45,9 +46,10 @@ async def test_a_claim_in_flight_is_told_for_a_second(
     await store.start_leased(["mail-queue"], slots=1, worker="w", lease_seconds=LEASE_SECONDS)
     leased = await store.count_in_flight("mail")
     await jobs.waiting()
-    async with store.take_turn("mail") as turn:
-        assert turn is not None
-        await turn.claim_due(1, queues=["mail-queue"], worker="w", lease_seconds=LEASE_SECONDS)
+    await granted(store, capacity=5)
+    await store.claims.claim(
+        ["mail"], ["mail-queue"], slots=1, worker="w", lease_seconds=LEASE_SECONDS
+    )
     claimed = await store.count_in_flight("mail")
     clock.advance(NEW_CLAIM_SECONDS)
     later = await store.count_in_flight("mail")

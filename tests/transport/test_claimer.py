@@ -15,8 +15,10 @@ from async_jobs.models import StartedJob
 from async_jobs.store.jobs import JobStore
 from async_jobs.telemetry.events import JobsLeased
 from async_jobs.transport.claimer import (
+    CLAIM_FIRST_SECONDS,
     NO_LEAVE_IF_FULL_SECONDS,
     NO_LEAVE_SECONDS,
+    PICK_EVERY_SECONDS,
     STAYS_BUSY_SECONDS,
     STEADY_JOBS,
     STEADY_SECONDS,
@@ -303,3 +305,25 @@ async def test_what_was_picked_is_kept_when_the_claim_fails(
     assert [job.id for job in kept] == [leased.job_id]
     with pytest.raises(StoreUnavailable):
         await bench.start(1)
+
+
+async def test_a_hint_of_a_producer_makes_it_claim_at_once_and_look_for_what_is_leased_later(
+    bench: Bench, jobs: JobFactory
+) -> None:
+    await jobs.leased()
+    await bench.start(1)
+    await bench.grant()
+    await bench.start(1)
+    leased, waiting, another = await jobs.leased(), await jobs.waiting(), await jobs.waiting()
+
+    bench.monotonic.at += PICK_EVERY_SECONDS
+    bench.receiver.heard_due("mail")
+    at_a_hint = await bench.start(1)
+    later = await bench.start(1)
+    bench.monotonic.at += PICK_EVERY_SECONDS + CLAIM_FIRST_SECONDS
+    overdue = await jobs.leased()
+    bench.receiver.heard_due("mail")
+    after_many_hints = await bench.start(1)
+
+    assert [job.id for job in (*at_a_hint, *later)] == [waiting.id, leased.job_id]
+    assert [job.id for job in after_many_hints] == [overdue.job_id], another.id

@@ -1,0 +1,2 @@
+-- online
+-- From here on the functions of store/functions.sql follow the tables.
