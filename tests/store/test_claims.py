@@ -132,6 +132,41 @@ async def test_of_two_with_leave_the_more_urgent_goes_first(
     assert (claimed.use_case, ids(claimed)) == ("label", [label.id])
 
 
+async def test_a_late_job_that_waits_no_more_holds_nothing_back(
+    store: JobStore, jobs: JobFactory, clock: SettableClock
+) -> None:
+    await jobs.finished(delay_tolerance_seconds=1.0)
+    await jobs.running(delay_tolerance_seconds=1.0)
+    clock.advance(2.0)
+    waiting = await jobs.waiting()
+    await granted(store, capacity=CAPACITY)
+
+    assert ids(await claim(store)) == [waiting.id]
+
+
+async def test_leave_for_another_use_case_is_none(store: JobStore, jobs: JobFactory) -> None:
+    await jobs.waiting()
+    await granted(store, "label", capacity=CAPACITY)
+
+    assert await claim(store) is None
+
+
+async def test_each_use_case_has_a_capacity_and_jobs_in_flight_of_its_own(
+    store: JobStore, jobs: JobFactory
+) -> None:
+    for _ in range(4):
+        await jobs.running(use_case="label")
+        await jobs.waiting()
+    await granted(store, "label", capacity=20)
+    await granted(store, capacity=2)
+
+    claimed = await claim(store, "mail", "label")
+
+    assert claimed is not None
+    assert (len(claimed.jobs), claimed.in_flight, claimed.capacity) == (2, 2, 2)
+    assert {job.use_case for job in claimed.jobs} == {"mail"}
+
+
 async def test_it_waits_for_nobody_who_has_the_turn(store: JobStore, jobs: JobFactory) -> None:
     await jobs.waiting()
     await granted(store, capacity=CAPACITY)
