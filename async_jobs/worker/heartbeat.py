@@ -101,6 +101,13 @@ class Heartbeat:
         if held is not None and held.lease_seq == lease_seq:
             del self._held[job_id.int]
 
+    def is_live(self, job_id: UUID, lease_seq: int) -> bool:
+        """Whether this lease is held and cannot have run out yet."""
+        held = self._held.get(job_id.int)
+        if held is None or held.lease_seq != lease_seq:
+            return False
+        return time.monotonic() < self._renewed_at.get(held, held.asked_at) + self._lease_seconds
+
     def _look(self) -> None:
         """From the event loop, again and again while anything is held."""
         self._looking = None

@@ -96,7 +96,6 @@ class Worker:
             interrupt=self._interrupt,
             failed=self._heartbeat_failed,
         )
-        self._lease_seconds = lease_seconds
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._tasks: dict[Attempt, asyncio.Task[None]] = {}
         self._stop_asked = asyncio.Event()
@@ -176,9 +175,6 @@ class Worker:
             handed_over=self._handed_over,
             ended=self._ended,
         )
-        if time.monotonic() >= asked_at + self._lease_seconds:
-            # The loop was blocked for so long that the job may run elsewhere by now.
-            attempt.interrupt(None)
         self._attempts[job.id.int, job.lease_seq] = attempt
         self._heartbeat.hold(job.id, job.lease_seq, asked_at=asked_at)
         self._bus.emit(started_event(job))
@@ -188,6 +184,9 @@ class Worker:
             self._tasks[attempt] = task
 
     async def _run(self, attempt: Attempt) -> None:
+        if not self._heartbeat.is_live(attempt.job.id, attempt.job.lease_seq):
+            # The loop was blocked, or the process stopped: the job may run elsewhere by now.
+            attempt.interrupt(None)
         try:
             await attempt.run()
         except BaseException:

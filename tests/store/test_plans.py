@@ -126,7 +126,14 @@ class Table:
         return [row[0] for row in rows]
 
     def buffers(self, name: str, params: Params, *, generic: bool = False) -> tuple[int, int]:
-        """(buffers, rows) of one run, which is rolled back."""
+        """(buffers, rows) of one run, which is rolled back.
+
+        The first call of a function reads catalogs: its statements are planned in it.
+        """
+        calls = 2 if b"FROM jobs_" in text_of(name) else 1
+        return min(self._rolled_back(name, params, generic=generic) for _ in range(calls))
+
+    def _rolled_back(self, name: str, params: Params, *, generic: bool) -> tuple[int, int]:
         with self.conn.transaction(force_rollback=True):
             return self._generic(name, params) if generic else self._planned(name, params)
 

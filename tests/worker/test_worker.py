@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 from moving_parts import Events, started_job, until
@@ -187,6 +188,35 @@ async def test_a_job_whose_start_came_back_after_its_lease_does_not_run(
     worker.stop(grace_seconds=5)
     await running
     assert handler.most == 0
+
+
+async def test_a_job_whose_lease_ran_out_between_its_start_and_its_turn_does_not_run(
+    make_worker: MakeWorker,
+    receiver: FakeReceiver,
+    registry: JobRegistry,
+    keeper: FakeKeeper,
+    events: Events,
+) -> None:
+    """A process can be stopped anywhere, and its loop blocked by the attempt before."""
+    ran: list[UUID] = []
+
+    @registry.handler("send")
+    async def send(ctx: JobContext, payload: dict[str, Any]) -> None:
+        ran.append(ctx.job_id)
+        time.sleep(0.06)  # noqa: ASYNC251 # this is the fault
+
+    keeper.away = True
+    worker = make_worker(lease_seconds=0.05)
+    running = asyncio.ensure_future(worker.run())
+    first, second = started_job(), started_job()
+    receiver.put(first)
+    receiver.put(second)
+
+    await until(lambda: events.of(LeaseLost))
+
+    worker.stop(grace_seconds=5)
+    await running
+    assert ran == [first.id]
 
 
 async def test_what_fails_is_told_to_schedulers(
