@@ -14,6 +14,7 @@ from store.factories import MIDNIGHT, SUCCEEDED, JobFactory, SettableClock, tick
 from async_jobs.errors import TransportError
 from async_jobs.models import JobStatus, Leased
 from async_jobs.scheduler.dispatch import (
+    GATHER_SECONDS,
     LONGEST_PAUSE_SECONDS,
     SHORTEST_PAUSE_SECONDS,
     UNTIL_WOKEN_SECONDS,
@@ -356,3 +357,36 @@ async def test_a_pass_that_leased_all_it_may_is_followed_by_the_next_at_once(
 
     assert await dispatcher.tick() == 0.0
     assert await dispatcher.tick() > 0.0
+
+
+async def test_what_comes_just_after_a_message_goes_with_the_next_and_hints_hurry_nothing(
+    jobs: JobFactory, make_dispatcher: MakeDispatcher, sender: FakeSender
+) -> None:
+    hurried: list[bool] = []
+    dispatcher = make_dispatcher()
+
+    async def hint_meanwhile(_: object) -> None:
+        hurried.append(not dispatcher.stands_back)
+
+    sender.meanwhile = hint_meanwhile
+    await waiting(jobs, 2)
+
+    pause = await dispatcher.tick()
+    hurried.append(not dispatcher.stands_back)
+    await dispatcher.tick()
+    hurried.append(not dispatcher.stands_back)
+
+    assert pause == GATHER_SECONDS
+    assert hurried == [False, False, True]
+
+
+async def test_from_the_table_a_hint_is_followed_at_once(
+    jobs: JobFactory, make_dispatcher: MakeDispatcher
+) -> None:
+    """A lease is the message: the next costs nothing more."""
+    await waiting(jobs, 2)
+    dispatcher = make_dispatcher(uses_sqs=False)
+
+    await dispatcher.tick()
+
+    assert not dispatcher.stands_back
