@@ -1,6 +1,6 @@
 """The one door to PostgreSQL: borrows a connection, runs a statement, bounds the wait.
 
-Every statement goes through here, so this is where five rules live:
+Every statement goes through here, so this is where six rules live:
 
     one commit    a single statement runs in autocommit: no BEGIN, no COMMIT, one round trip;
                   the connection gets its own setting back, for pools are shared with the user
@@ -8,6 +8,7 @@ Every statement goes through here, so this is where five rules live:
                   that follows a lock must see what the lock's last holder committed
     bounded       every call ends within the time-out, plus LET_GO_SECONDS where the server does not
                   answer the driver's cancel either: the connection is hung up on
+    whole         a connection goes back to the pool, whoever is cancelled at that moment
     clean         a connection that says the server is read-only (25006), going away (57P0x), out
                   of reach (08xxx) or of resources (53xxx), or that it ended our session after too
                   long a pause (25P03), is closed, so that the pool cannot hand it out again
@@ -18,7 +19,7 @@ Every statement goes through here, so this is where five rules live:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -103,10 +104,22 @@ class Door:
                     await _close_if_it_leaves(conn, error)
                     raise
                 finally:
-                    await self.pool.putconn(conn)
+                    await self._give_back(conn)
         except (psycopg.Error, TimeoutError) as error:
             self._translate(error)
             raise
+
+    async def _give_back(self, conn: Connection) -> None:
+        """Whoever is cancelled meanwhile: the pool would lose it, and count it for ever."""
+        returning = self.pool.putconn(conn)
+        if conn.pgconn.transaction_status != TransactionStatus.IDLE:
+            await asyncio.shield(returning)
+            return
+        try:
+            waits_for = returning.send(None)
+        except StopIteration:
+            return  # as nearly always; a task for it would cost a quarter of a statement's CPU
+        await asyncio.shield(_rest(returning, waits_for))
 
     @asynccontextmanager
     async def transaction(self, on: Connection | None = None) -> AsyncIterator[Connection]:
@@ -131,13 +144,15 @@ class Door:
                 # The second cancel interrupts the driver's handling of the first.
                 asyncio.timeout(self.timeout_seconds + LET_GO_SECONDS),
                 asyncio.timeout(self.timeout_seconds),
-                self.pool.connection(timeout=self.timeout_seconds) as conn,
             ):
+                conn = await self.pool.getconn(self.timeout_seconds)
                 try:
                     yield conn
                 except psycopg.Error as error:
                     await _close_if_it_leaves(conn, error)
                     raise
+                finally:
+                    await self._give_back(conn)
         except (psycopg.Error, TimeoutError) as error:
             self._translate(error)
             raise
@@ -154,6 +169,17 @@ class Door:
             return
         if isinstance(error, psycopg.OperationalError) or _leaves(error):
             raise _unusable(error) from error
+
+
+async def _rest(begun: Coroutine[Any, Any, None], waits_for: object) -> None:
+    """The rest of a coroutine whose first step was taken, and led to a wait."""
+
+    class Rest:
+        def __await__(self) -> Generator[Any, Any, None]:
+            yield waits_for
+            yield from begun.__await__()
+
+    await Rest()
 
 
 def is_refusal(error: StoreUnavailable) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from store.factories import SUCCEEDED, JobFactory, SettableClock, ticket
 
-from async_jobs.scheduler.dispatch import SHORTEST_PAUSE_SECONDS
+from async_jobs.scheduler.dispatch import GATHER_SECONDS, SHORTEST_PAUSE_SECONDS
 from async_jobs.store.jobs import JobStore
 
 from .conftest import FakeSender, MakeDispatcher
@@ -34,7 +34,7 @@ async def test_what_was_found_empty_is_looked_at_before_a_turn_is_taken(
     await jobs.waiting()
     await dispatcher.tick()
 
-    assert pauses == [SHORTEST_PAUSE_SECONDS] * 5
+    assert pauses == [GATHER_SECONDS, *[SHORTEST_PAUSE_SECONDS] * 4]
     assert looked == 2
     assert len(sender.sent) == 2
 

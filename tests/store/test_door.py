@@ -232,6 +232,37 @@ async def test_a_cancelled_caller_is_cancelled_and_leaves_the_pool_whole(
     assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
 
 
+class SlowToTakeBack(AsyncConnectionPool[Any]):
+    """As one is whose lock somebody else holds."""
+
+    opened: asyncio.Event
+    asked: int = 0
+
+    async def putconn(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        self.asked += 1
+        await self.opened.wait()
+        await super().putconn(conn)
+
+
+@pytest.mark.parametrize("within", ["a statement", "a transaction"])
+async def test_a_caller_that_is_cancelled_while_its_connection_goes_back_loses_it_for_nobody(
+    database: str, within: str
+) -> None:
+    async with SlowToTakeBack(database, min_size=1, max_size=1, open=False) as pool:
+        pool.opened = asyncio.Event()
+        store = JobStore(pool)
+        call = store.ping() if within == "a statement" else store.check_schema()
+        caller = asyncio.create_task(call)
+        await until(lambda: pool.asked)
+
+        caller.cancel()
+        await asyncio.wait([caller])
+        pool.opened.set()
+        await until(lambda: pool.get_stats()["pool_available"])
+
+        assert caller.cancelled()
+
+
 async def test_an_unreachable_server_is_told_as_unavailable() -> None:
     pool: Pool = AsyncConnectionPool(
         "host=127.0.0.1 port=1 user=nobody connect_timeout=1",
