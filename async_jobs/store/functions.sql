@@ -11,8 +11,7 @@
 -- needs other arguments or columns gets another name, and the old one stays.
 
 -- name: jobs_start
--- The only door into running. A second delivery of the same message finds it shut. What a client
--- may be unable to read leaves as text: one such row must not take its neighbours with it.
+-- The only door into running. A second delivery of the same message finds it shut.
 -- A ticket without lease_seq (a bare id) is taken for the lease the job has now.
 CREATE OR REPLACE FUNCTION jobs_start(
     told_ids uuid[], told_lease_seqs bigint[], told_worker text, lease_for_seconds float8,
